@@ -1,0 +1,31 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test check constraints clean
+
+demo: $(READY)
+	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else f"detal needs Python 3.10 to 3.13, {sys.executable} is {v[0]}.{v[1]}: name another with make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $@
+
+# Pins for every supported Python in one file; needs uv.
+constraints:
+	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --upgrade \
+		--extra test --extra dev pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf .venv runs

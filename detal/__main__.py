@@ -1,0 +1,6 @@
+"""``python -m detal``."""
+
+from detal.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The command line. Heavy imports happen inside the verbs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from detal.errors import ConfigError, DetalError
+
+if TYPE_CHECKING:
+    from rich.progress import Task
+
+    from detal.runs.select import SelectResult
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="detal",
+    help="Active learning for object detection: which images should we label next?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+_errors = Console(stderr=True)
+_debug = False
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; see configs/ for examples.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override any config key.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command(
+    epilog="Examples: detal select -c configs/sandbox.yaml output=runs/a   |   "
+    "detal select pool=frames/ labeled=data.yaml detector=best.pt budget=200 output=runs/b   |   "
+    "detal select -c run.yaml strategy=core_set budget.unit=boxes budget.amount=1e3"
+)
+def select(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Choose the next batch of images to label and write its manifest."""
+    _set_up(debug=debug)
+    from detal.config import load_config
+
+    resolved = load_config(config, overrides or [])
+    from detal.runs.select import run_select
+
+    with _progress() as progress:
+        result = run_select(resolved, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(result.run, ensure_ascii=False, indent=1, default=str))
+    else:
+        _print_result(result)
+
+
+@app.command(epilog="Example: detal sandbox data/big --images 20000 --workers 8")
+def sandbox(
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    images: Annotated[int, typer.Option(help="Images of the pool and the other splits.")] = 660,
+    image_size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(help="Seed of the recipe.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    *,
+    debug: DebugOption = False,
+) -> None:
+    """Generate a long-tailed detection set of handwritten digits."""
+    _set_up(debug=debug)
+    from detal.sandbox import make_sandbox
+
+    with _progress() as progress:
+        make_sandbox(
+            output,
+            images=images,
+            image_size=image_size,
+            seed=seed,
+            workers=workers,
+            progress=progress("generating images"),
+        )
+    typer.echo(f"sandbox: {output}")
+
+
+@app.command(epilog="Example: detal check data.yaml --split train   |   detal check VOC2007/")
+def check(
+    path: Annotated[str, typer.Argument(help="Dataset: COCO JSON, data.yaml, VOC or folder.")],
+    dataset_format: Annotated[str, typer.Option("--format", help="auto, coco, voc, …")] = "auto",
+    images: Annotated[Path | None, typer.Option(help="Image root, if not found by itself.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split inside the dataset.")] = None,
+    metadata: Annotated[Path | None, typer.Option(help="CSV joined on id or file name.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write all problems to this CSV.")] = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Read a dataset and report everything that is wrong with it; exit 1 if there are errors."""
+    _set_up(debug=debug)
+    from detal.datasets import check_dataset, open_dataset, problems_table
+
+    dataset = open_dataset(
+        Path(path), format=dataset_format, images_root=images, split=split, metadata=metadata
+    )
+    with _progress() as progress:
+        problems = check_dataset(dataset, progress=progress("checking images"))
+    table = problems_table(problems)
+    if output is not None:
+        table.write_csv(output)
+    boxes = None if dataset.annotations is None else len(dataset.annotations.boxes)
+    if as_json:
+        summary = {"images": len(dataset), "boxes": boxes, "problems": table.to_dicts()}
+        typer.echo(json.dumps(summary, ensure_ascii=False, indent=1))
+    else:
+        _print_problems(dataset.name, len(dataset), boxes, table.to_dicts(), output)
+    if any(problem.severity == "error" for problem in problems):
+        raise typer.Exit(1)
+
+
+@app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
+def show_config(
+    overrides: Overrides = None, config: ConfigOption = None, *, debug: DebugOption = False
+) -> None:
+    """Print the resolved config: every default, every absolute path."""
+    _set_up(debug=debug)
+    from detal.config import dump_config, load_config
+
+    typer.echo(dump_config(load_config(config, overrides or [])), nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 0 ok, 1 failed, 2 wrong usage or config, 130 interrupted."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="detal")
+    except DetalError as error:
+        if _debug:
+            raise
+        _errors.print(Text(f"error: {error}", style="red"), soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        _errors.print("interrupted; what is finished is kept, run the same command to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); leave nothing for the interpreter to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _set_up(*, debug: bool) -> None:
+    global _debug
+    _debug = debug
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=_errors, show_path=False, show_time=False)],
+    )
+
+
+class _Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        """The column's text for one task."""
+        return Text("" if task.speed is None else f"{task.speed:.1f} images/s")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """A factory of progress bars on stderr; silent where stderr is not a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_errors, disable=not _errors.is_terminal) as bars:
+
+        def start(title: str) -> Callable[[int, int], None]:
+            task = bars.add_task(title, total=None)
+
+            def report(done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
+            return report
+
+        yield start
+
+
+def _print_result(result: SelectResult) -> None:
+    counts = result.run["counts"]
+    selection = result.selection
+    typer.echo(
+        f"selected {len(selection)} of {counts['candidates']} candidates, "
+        f"{selection.spent:.1f} of {selection.budget.amount:g} {selection.budget.unit} "
+        f"({result.run['timings']['scored_now']} images scored now, "
+        f"{result.run['timings']['read_from_store']} read from the store)"
+    )
+    left_out = {name: number for name, number in counts["excluded"].items() if number}
+    if left_out:
+        typer.echo("left out: " + ", ".join(f"{v} {k}" for k, v in left_out.items()))
+    typer.echo(f"manifest: {result.output}")
+    typer.echo(f"picture:  {result.contact_sheet}")
+
+
+def _print_problems(
+    name: str, images: int, boxes: int | None, problems: list[dict[str, Any]], output: Path | None
+) -> None:
+    shown = 20
+    typer.echo(
+        f"{name}: {images} images, {'no annotations' if boxes is None else f'{boxes} boxes'}"
+    )
+    if not problems:
+        typer.echo("no problems")
+        return
+    columns = ("severity", "kind", "file", "where", "message")
+    table = Table(*columns)
+    for problem in problems[:shown]:
+        table.add_row(*(Text(str(problem[column])) for column in columns))
+    Console().print(table)
+    rest = f"; all of them are in {output}" if output else "; --output FILE.csv writes all of them"
+    typer.echo(f"{len(problems)} problems" + (rest if len(problems) > shown or output else ""))

@@ -1,0 +1,138 @@
+"""From a config to objects; nothing below this layer sees a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from detal.config import BudgetConfig, DatasetConfig, DetectorConfig
+from detal.datasets import Dataset, open_dataset
+from detal.detectors import Detector, load_predictions, load_torchvision, load_yolo
+from detal.errors import ConfigError
+from detal.structures import Budget
+
+__all__ = ["build_budget", "build_dataset", "build_detector"]
+
+
+def build_dataset(config: DatasetConfig) -> Dataset:
+    """Open a dataset.
+
+    Raises:
+        DataError: If it cannot be read at all.
+    """
+    return open_dataset(
+        Path(config.path),
+        format=config.format,
+        images_root=None if config.images is None else Path(config.images),
+        split=config.split,
+        metadata=None if config.metadata is None else Path(config.metadata),
+    )
+
+
+def build_budget(config: BudgetConfig) -> Budget:
+    """The budget in the words of the strategies."""
+    return Budget(
+        amount=config.amount,
+        unit=config.unit,
+        seconds_per_image=config.seconds_per_image,
+        seconds_per_box=config.seconds_per_box,
+    )
+
+
+def build_detector(
+    config: DetectorConfig,
+    *,
+    device: str,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    image_id_of: Mapping[str, str],
+) -> Detector:
+    """Load the detector.
+
+    Args:
+        config: Which one, and its thresholds.
+        device: ``auto``, ``cpu``, ``cuda[:i]`` or ``mps``.
+        class_names: Classes of the datasets, for detectors that name none themselves.
+        category_ids: Their category ids, for predictions read from a file.
+        image_id_of: Image id of each image path, for predictions read from a file.
+
+    Raises:
+        ConfigError: If the config leaves out what the detector needs.
+        DetectorError: If it cannot be loaded.
+    """
+    names = config.class_names or class_names
+    builders: dict[str, Callable[[], Detector]] = {
+        "yolo": lambda: _build_yolo(config, device=device),
+        "torchvision": lambda: _build_torchvision(config, device=device, class_names=names),
+        "predictions": lambda: _build_predictions(
+            config, class_names=names, category_ids=category_ids, image_id_of=image_id_of
+        ),
+    }
+    return builders[config.type]()
+
+
+def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
+    if config.weights is None:
+        raise ConfigError("detector.weights must name a YOLO checkpoint, for example best.pt")
+    return load_yolo(
+        config.weights,
+        device=device,
+        image_size=config.image_size,
+        score_threshold=config.score_threshold,
+        nms_iou=config.nms_iou,
+        max_detections=config.max_detections,
+        half=config.half,
+        head=config.head,
+    )
+
+
+def _build_torchvision(
+    config: DetectorConfig, *, device: str, class_names: tuple[str, ...]
+) -> Detector:
+    if config.architecture is None:
+        raise ConfigError(
+            "detector.architecture must name a torchvision model, for example "
+            "fasterrcnn_resnet50_fpn"
+        )
+    if not class_names:
+        raise ConfigError(
+            "detector.class_names must list the classes in label order: neither the labelled set "
+            "nor the pool names any"
+        )
+    if config.weights is None:
+        raise ConfigError("detector.weights must name the checkpoint of the torchvision model")
+    return load_torchvision(
+        config.architecture,
+        weights=Path(config.weights),
+        class_names=class_names,
+        device=device,
+        image_size=config.image_size,
+        score_threshold=config.score_threshold,
+        nms_iou=config.nms_iou,
+        max_detections=config.max_detections,
+        half=config.half,
+    )
+
+
+def _build_predictions(
+    config: DetectorConfig,
+    *,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    image_id_of: Mapping[str, str],
+) -> Detector:
+    if config.weights is None:
+        raise ConfigError("detector.weights must name the COCO results file of the predictions")
+    if not class_names or len(class_names) != len(category_ids):
+        raise ConfigError(
+            "predictions name categories by id: the pool or the labelled set must list its "
+            "categories (COCO JSON or data.yaml)"
+        )
+    return load_predictions(
+        Path(config.weights),
+        image_id_of=image_id_of,
+        class_names=class_names,
+        category_ids=category_ids,
+        score_threshold=config.score_threshold,
+        max_detections=config.max_detections,
+    )
