@@ -69,9 +69,9 @@ def select(
 ) -> None:
     """Choose the next batch of images to label and write its manifest."""
     _set_up(debug=debug)
-    from detal.config import load_config
+    from detal.config import SelectConfig, load_config
 
-    resolved = load_config(config, overrides or [])
+    resolved = load_config(SelectConfig, config, overrides or [])
     from detal.runs.select import run_select
 
     with _progress() as progress:
@@ -148,9 +148,9 @@ def show_config(
 ) -> None:
     """Print the resolved config: every default, every absolute path."""
     _set_up(debug=debug)
-    from detal.config import dump_config, load_config
+    from detal.config import SelectConfig, dump_config, load_config
 
-    typer.echo(dump_config(load_config(config, overrides or [])), nl=False)
+    typer.echo(dump_config(load_config(SelectConfig, config, overrides or [])), nl=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,10 +10,10 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detal.errors import ConfigError
 
@@ -21,8 +21,12 @@ __all__ = [
     "BudgetConfig",
     "DatasetConfig",
     "DetectorConfig",
+    "InitialConfig",
     "LabeledConfig",
     "SelectConfig",
+    "SimulateConfig",
+    "StrategyConfig",
+    "TrainingConfig",
     "dump_config",
     "load_config",
 ]
@@ -34,11 +38,13 @@ class _Section(BaseModel):
 
 PathText = Annotated[str, Field(min_length=1)]
 
-_PATH_KEYS = {"path", "images", "metadata", "weights", "output", "store"}
+_PATH_KEYS = {"path", "images", "metadata", "weights", "output", "store", "init", "backbone"}
+_MODEL_KEYS = {"weights", "init"}
 # A section may be given as one value: `pool=images/` is `pool.path=images/`.
 _SHORTHANDS = {
     "pool": "path",
     "labeled": "path",
+    "test": "path",
     "detector": "weights",
     "strategy": "name",
     "budget": "amount",
@@ -86,10 +92,11 @@ class DetectorConfig(_Section):
         image_size: Network input size in pixels (long side for YOLO, short side for torchvision);
             the checkpoint's own by default.
         score_threshold: Boxes below are not kept; low, because uncertainty lives there.
-        nms_iou: Overlap above which non-maximum suppression drops the weaker box.
+        nms_iou: Overlap above which non-maximum suppression drops the weaker box; the detector's
+            own by default (0.7 for YOLO).
         max_detections: Boxes kept per image.
         head: Which YOLO head to read where a model has two.
-        half: Half precision on CUDA.
+        half: Half precision; by default on CUDA only.
     """
 
     type: Literal["yolo", "torchvision", "predictions"] = "yolo"
@@ -98,10 +105,10 @@ class DetectorConfig(_Section):
     class_names: tuple[str, ...] | None = None
     image_size: Annotated[int, Field(ge=32)] | None = None
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    nms_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
+    nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     max_detections: Annotated[int, Field(ge=1)] = 300
     head: Literal["auto", "one2many", "one2one"] = "auto"
-    half: bool = False
+    half: bool | None = None
 
 
 class BudgetConfig(_Section):
@@ -114,11 +121,27 @@ class BudgetConfig(_Section):
 
 
 class StrategyConfig(BaseModel):
-    """The query strategy by name; further keys are its options."""
+    """The query strategy by name; further keys are its options.
+
+    Attributes:
+        name: The strategy.
+        label: What studies call it, where one strategy runs with different options; by default
+            its name.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = "entropy"
+    label: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = "entropy"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            data = {"name": data}
+        if isinstance(data, dict) and "name" in data:
+            data = {"label": data["name"], **data}
+        return data
 
     @property
     def options(self) -> dict[str, Any]:
@@ -179,10 +202,83 @@ class SelectConfig(_Section):
     shard_size: Annotated[int, Field(ge=1)] = 1024
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> SelectConfig:
+class InitialConfig(_Section):
+    """The images that are labelled before the first round, the same in every arm of a seed.
+
+    Attributes:
+        amount: How many, in ``unit``.
+        unit: ``images`` or ``boxes`` (true boxes).
+        strategy: ``random``, or a strategy that needs no trained detector.
+    """
+
+    amount: Annotated[float, Field(gt=0)]
+    unit: Literal["images", "boxes"] = "images"
+    strategy: Literal["random"] = "random"
+
+
+class TrainingConfig(_Section):
+    """How every detector of a study is trained.
+
+    Attributes:
+        init: YOLO architecture (``yolo11n.yaml``) or checkpoint, or torchvision model name.
+        type: ``yolo`` or ``torchvision``.
+        backbone: Plain state dict whose fitting entries are loaded into ``init`` first.
+        steps: Optimisation steps, the same in every arm whatever its number of images.
+        image_size: Training and test size in pixels.
+        batch_size: Images per step.
+        extra: Further trainer arguments (learning rate, augmentation) in the trainer's own words.
+    """
+
+    init: PathText
+    type: Literal["yolo", "torchvision"] = "yolo"
+    backbone: PathText | None = None
+    steps: Annotated[int, Field(ge=1)] = 300
+    image_size: Annotated[int, Field(ge=32)] = 160
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    extra: dict[str, Any] = {}
+
+
+class SimulateConfig(_Section):
+    """One run of ``detal simulate``: strategies x seeds x rounds on a fully labelled dataset.
+
+    Attributes:
+        pool: Labelled dataset that plays both pool and oracle.
+        test: Labelled dataset for the reported metrics; no strategy sees it.
+        initial: What is labelled before the first round.
+        training: How detectors are trained.
+        strategies: Names or sections with options; ``label`` names an arm.
+        seeds: One arm of each strategy per seed.
+        rounds: Batches selected, labelled and trained on after the initial set.
+        budget: Of each round; ``boxes`` are true boxes here.
+        dedup: Guards, the same in every arm.
+        output: Folder of the study.
+        workers: Arms trained side by side, one thread each.
+        device: Where detectors train and score.
+    """
+
+    pool: DatasetConfig
+    test: DatasetConfig
+    initial: InitialConfig
+    training: TrainingConfig
+    strategies: Annotated[tuple[StrategyConfig, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
+    rounds: Annotated[int, Field(ge=1)] = 3
+    budget: BudgetConfig = BudgetConfig()
+    dedup: DedupConfig = DedupConfig()
+    detector: DetectorConfig = DetectorConfig()
+    output: PathText
+    workers: Annotated[int, Field(ge=1)] = 1
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+
+
+Config = TypeVar("Config", SelectConfig, SimulateConfig)
+
+
+def load_config(model: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a config file, apply ``key.sub=value`` overrides, validate.
 
     Args:
+        model: What the config is for.
         path: YAML file, or None to start from the defaults.
         overrides: Each ``key=value``; the value is YAML (``budget.amount=1e3``, ``labeled=null``).
 
@@ -195,14 +291,14 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> SelectConfi
     for override in overrides:
         _apply(data, override)
     try:
-        return SelectConfig.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         source = "overrides" if path is None else str(path)
-        lines = [_describe(item) for item in error.errors()]
+        lines = [_describe(item, model) for item in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
 
-def dump_config(config: SelectConfig) -> str:
+def dump_config(config: SelectConfig | SimulateConfig) -> str:
     """The resolved config as YAML; reading it back gives the same config."""
     return yaml.safe_dump(
         config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
@@ -253,24 +349,18 @@ def _resolve(data: dict[str, Any], base: Path) -> dict[str, Any]:
         elif key in _SHORTHANDS and value is not None:
             resolved[key] = _resolve({_SHORTHANDS[key]: value}, base)
         elif key in _PATH_KEYS and isinstance(value, str) and value:
-            resolved[key] = _resolve_path(value, base)
+            path = base / Path(value).expanduser()
+            # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
+            is_name = key in _MODEL_KEYS and Path(value).name == value and not path.exists()
+            resolved[key] = value if is_name else os.path.normpath(path)
     return resolved
 
 
-def _resolve_path(text: str, base: Path) -> str:
-    path = Path(text).expanduser()
-    joined = base / path
-    # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
-    if path.name == text and path.suffix in {".pt", ".yaml", ".yml"} and not joined.exists():
-        return text
-    return os.path.normpath(joined)
-
-
-def _describe(item: Any) -> str:
+def _describe(item: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         *parents, name = item["loc"]
-        section = _SECTIONS[str(parents[0])] if parents else SelectConfig
+        section = _SECTIONS[str(parents[0])] if parents else model
         close = difflib.get_close_matches(str(name), section.model_fields, n=1)
         return f"unknown key {where}" + (f", did you mean {close[0]}?" if close else "")
     if item["type"] == "missing":
@@ -285,4 +375,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "budget": BudgetConfig,
     "dedup": DedupConfig,
     "manifest": ManifestConfig,
+    "test": DatasetConfig,
+    "initial": InitialConfig,
+    "training": TrainingConfig,
 }

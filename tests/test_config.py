@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detal.config import dump_config, load_config
+from detal.config import SelectConfig, dump_config, load_config
 from detal.errors import ConfigError
 
 MINIMAL = ["pool=images", "output=out"]
@@ -15,19 +15,24 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, monkeypatch) -> None
     file = folder / "run.yaml"
     file.write_text("pool: {path: ../pool}\noutput: out\ndetector: {weights: sub/best.pt}\n")
     monkeypatch.chdir(tmp_path)
-    config = load_config(file, ["output=elsewhere"])
+    config = load_config(SelectConfig, file, ["output=elsewhere"])
     assert config.pool.path == str(tmp_path / "pool")
     assert config.detector.weights == str(folder / "sub" / "best.pt")
     assert config.output == str(tmp_path / "elsewhere")
 
 
 def test_bare_model_name_is_kept() -> None:
-    assert load_config(None, [*MINIMAL, "detector=yolo11n.pt"]).detector.weights == "yolo11n.pt"
+    assert (
+        load_config(SelectConfig, None, [*MINIMAL, "detector=yolo11n.pt"]).detector.weights
+        == "yolo11n.pt"
+    )
 
 
 def test_shorthands_and_scientific_numbers() -> None:
     config = load_config(
-        None, [*MINIMAL, "strategy=core_set", "budget=1e3", "budget.unit=boxes", "labeled=null"]
+        SelectConfig,
+        None,
+        [*MINIMAL, "strategy=core_set", "budget=1e3", "budget.unit=boxes", "labeled=null"],
     )
     assert config.strategy.name == "core_set"
     assert (config.budget.amount, config.budget.unit) == (1000.0, "boxes")
@@ -35,20 +40,22 @@ def test_shorthands_and_scientific_numbers() -> None:
 
 
 def test_strategy_options_are_free() -> None:
-    config = load_config(None, [*MINIMAL, "strategy.name=entropy", "strategy.aggregate=sum"])
+    config = load_config(
+        SelectConfig, None, [*MINIMAL, "strategy.name=entropy", "strategy.aggregate=sum"]
+    )
     assert config.strategy.options == {"aggregate": "sum"}
 
 
 def test_dump_reads_back(tmp_path: Path) -> None:
-    config = load_config(None, [*MINIMAL, "strategy.aggregate=sum", "labeled=a.json"])
+    config = load_config(SelectConfig, None, [*MINIMAL, "strategy.aggregate=sum", "labeled=a.json"])
     file = tmp_path / "again.yaml"
     file.write_text(dump_config(config))
-    assert load_config(file) == config
+    assert load_config(SelectConfig, file) == config
 
 
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(ConfigError, match="overrides: ") as caught:
-        load_config(None, ["pool.pth=x", "output=o", "budget=-1", "sead=3"])
+        load_config(SelectConfig, None, ["pool.pth=x", "output=o", "budget=-1", "sead=3"])
     message = str(caught.value)
     for part in (
         "pool.path is required",
@@ -70,7 +77,7 @@ def test_all_problems_are_reported_at_once() -> None:
 )
 def test_bad_overrides(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_config(None, overrides)
+        load_config(SelectConfig, None, overrides)
 
 
 @pytest.mark.parametrize(
@@ -85,17 +92,17 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_config(file)
+        load_config(SelectConfig, file)
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read config"):
-        load_config(tmp_path / "none.yaml")
+        load_config(SelectConfig, tmp_path / "none.yaml")
 
 
 def test_shipped_configs_are_valid() -> None:
     files = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
     assert files
     for file in files:
-        config = load_config(file)
+        config = load_config(SelectConfig, file)
         assert yaml.safe_load(dump_config(config))["pool"]["path"] == config.pool.path

@@ -17,7 +17,8 @@ LAYERS = [
     {"scoring"},
     {"strategies", "reward", "trustset"},
     {"agents"},
-    {"loop", "runs"},
+    {"runs"},
+    {"loop"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from detal.structures import Detections, ScoreKind
@@ -20,21 +21,19 @@ class Prepared:
 
     Attributes:
         path: Where it came from.
-        tensor: What the network takes for this image: (3, H, W) uint8 RGB, letterboxed or resized.
-            Zero-sized for a detector that reads no pixels.
+        tensor: What the network takes for this image: (3, H, W) uint8 RGB. Zero-sized for a
+            detector that reads no pixels.
         size_hw: Height and width of the decoded image in pixels.
         transform: What maps network boxes back to the image; the detector's own business.
+        batch_key: Images with equal keys may share a batch; their tensors may still differ in shape
+            where the detector resizes them itself.
     """
 
     path: str
     tensor: NDArray[np.uint8]
     size_hw: tuple[int, int]
     transform: Any = None
-
-    @property
-    def batch_key(self) -> Hashable:
-        """Images with equal keys may share a batch."""
-        return self.tensor.shape
+    batch_key: Hashable = None
 
 
 class Detector(Protocol):
@@ -46,19 +45,24 @@ class Detector(Protocol):
         settings: What, besides the weights, changes its output (input size, thresholds, precision):
             part of the store's key and of ``run.json``.
         fingerprint: Hash of the weights.
+        device: Where the network runs. ``prepare`` may be called from several threads at once
+            anywhere, ``predict`` where this is the CPU.
     """
 
     class_names: tuple[str, ...]
     score_kind: ScoreKind
     settings: dict[str, Any]
     fingerprint: str
+    device: torch.device
 
     def prepare(self, pixels: NDArray[np.uint8], path: str) -> Prepared:
-        """Resize one decoded RGB image (H, W, 3); called from several threads at once."""
+        """Make one decoded RGB image (H, W, 3) ready for the network."""
         ...
 
     def predict(self, batch: Sequence[Prepared]) -> Detections:
         """Detections of one batch of equal ``batch_key``, on the CPU, boxes in image pixels.
+
+        An empty batch gives no images, with every field as wide as this detector makes it.
 
         Raises:
             DetectorError: If the network's output is not finite.

@@ -1,1 +1,1 @@
-"""detal."""
+"""How good detections are: COCO's figures, and the table that computes them fast."""

@@ -71,7 +71,7 @@ def _keep_top(values: Tensor, detections: Detections, k: int) -> Tensor:
     return values[order].masked_fill(rank >= k, 0.0)
 
 
-def check_options(*, how: str, k: int, empty: str, empty_score: float) -> None:
+def check_options(*, how: str, k: object, empty: str, empty_score: object) -> None:
     """Raise a ConfigError for an unknown or out-of-range option of `aggregate`."""
     if how not in AGGREGATIONS:
         raise ConfigError(unknown_name("aggregation", str(how), AGGREGATIONS))
@@ -81,6 +81,9 @@ def check_options(*, how: str, k: int, empty: str, empty_score: float) -> None:
         )
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ConfigError(f"k (boxes in top_k_mean) must be an integer >= 1, got {k!r}")
-    number = isinstance(empty_score, int | float) and not isinstance(empty_score, bool)
-    if not (number and math.isfinite(empty_score)):
+    if (
+        isinstance(empty_score, bool)
+        or not isinstance(empty_score, int | float)
+        or not math.isfinite(empty_score)
+    ):
         raise ConfigError(f"empty_score must be a finite number, got {empty_score!r}")

@@ -4,7 +4,8 @@ Pure functions over packed detections, on the CPU or on CUDA; the result lies on
 detections. Higher is always more informative. N detections, B images, C classes.
 
 A class score means different things in different heads, so every measure says what it does for
-independent ``sigmoid`` scores (YOLO, RetinaNet) and for a ``softmax`` with background (Faster R-CNN).
+independent ``sigmoid`` scores (YOLO, RetinaNet) and for a ``softmax`` with background (Faster
+R-CNN).
 """
 
 from __future__ import annotations
@@ -45,13 +46,17 @@ def entropy(detections: Detections, *, over: EntropyOver = "auto") -> Tensor:
     softmax = detections.score_kind == "softmax"
     if over == "top" or (over == "auto" and not softmax):
         score = detections.scores.float()
-        return torch.special.entr(score) + torch.special.entr(1 - score)
+        return _entr(score) + _entr(1 - score)
     logits = detections.logits.float()
     if softmax:
-        return torch.special.entr(logits.softmax(dim=1)).sum(dim=1)
+        return _entr(logits.softmax(dim=1)).sum(dim=1)
     # sigmoid(-x) is 1 - sigmoid(x) without its rounding near 1.
-    terms = torch.special.entr(logits.sigmoid()) + torch.special.entr((-logits).sigmoid())
-    return terms.sum(dim=1)
+    return (_entr(logits.sigmoid()) + _entr((-logits).sigmoid())).sum(dim=1)
+
+
+def _entr(probs: Tensor) -> Tensor:
+    """-p ln p, 0 at 0."""
+    return -torch.xlogy(probs, probs)
 
 
 def margin(detections: Detections, *, rivals: Rivals = "background") -> Tensor:
@@ -72,10 +77,10 @@ def margin(detections: Detections, *, rivals: Rivals = "background") -> Tensor:
 def least_confidence(detections: Detections, *, rivals: Rivals = "background") -> Tensor:
     """One minus the probability of the best hypothesis, in [0, 1].
 
-    With ``background`` a box that is surely nothing is a sure box: min(p, 1 - p) for sigmoid scores,
-    one minus the largest of classes and background for softmax. With ``classes`` it is one minus the
-    best class probability (Lightly's least confidence): every weak box counts as informative, so
-    the detector's score threshold decides the result.
+    With ``background`` a box that is surely nothing is a sure box: min(p, 1 - p) for sigmoid
+    scores, one minus the largest of classes and background for softmax. With ``classes`` it is one
+    minus the best class probability (Lightly's least confidence): every weak box counts as
+    informative, so the detector's score threshold decides the result.
 
     Returns:
         (N,) float32.
@@ -102,8 +107,8 @@ def expected_boxes(detections: Detections) -> Tensor:
 def expected_class_counts(detections: Detections) -> Tensor:
     """(B, C) float64 objects of each class expected in each image; rows sum to `expected_boxes`.
 
-    A detection adds its score to its own label only: where suppression runs per class an object that
-    may be two things is kept twice, and spreading each over all classes would count it twice.
+    A detection adds its score to its own label only: where suppression runs per class an object
+    that may be two things is kept twice, and spreading each over all classes would count it twice.
     """
     shape = (detections.num_images, detections.num_classes)
     flat = torch.zeros(shape[0] * shape[1], dtype=torch.float64, device=detections.scores.device)

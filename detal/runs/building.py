@@ -76,10 +76,11 @@ def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
         raise ConfigError("detector.weights must name a YOLO checkpoint, for example best.pt")
     return load_yolo(
         config.weights,
+        class_names=config.class_names,
         device=device,
         image_size=config.image_size,
         score_threshold=config.score_threshold,
-        nms_iou=config.nms_iou,
+        nms_iou=0.7 if config.nms_iou is None else config.nms_iou,
         max_detections=config.max_detections,
         half=config.half,
         head=config.head,

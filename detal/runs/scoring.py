@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detal.detectors import Detector
 from detal.scoring import score_shards
+
+from detal.detectors import Detector
 from detal.store import Store, StoredImages, image_keys
 
 __all__ = ["ProgressCallback", "open_store", "score_into_store"]

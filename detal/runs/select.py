@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-import detal
 from detal.config import SelectConfig
-from detal.datasets import Dataset, problems_table
+from detal.datasets import Dataset
 from detal.detectors import Detector
-from detal.errors import ConfigError, DataError
-from detal.features import expected_boxes, expected_class_counts
-from detal.manifests import write_manifest
+from detal.errors import DataError
+from detal.features import expected_class_counts
+from detal.manifests import Batch, check_output, staged_folder, write_manifest_files
 from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector
+from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
+from detal.runs.provenance import versions
 from detal.runs.scoring import ProgressCallback, open_store, score_into_store
 from detal.seeding import generator
-from detal.store import Store, StoredImages
-from detal.strategies import Candidates, Labeled, make_strategy
-from detal.structures import Detections, Selection
+from detal.store import Store
+from detal.strategies import make_strategy
+from detal.structures import Selection
 
 __all__ = ["SelectResult", "run_select"]
 
 log = logging.getLogger(__name__)
 
-Excluded = dict[str, int]
+_PICTURE = "contact_sheet.png"
+
+StartProgress = Callable[[str], ProgressCallback]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +54,21 @@ class SelectResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scored:
-    """A dataset with what the detector says about each of its images."""
-
-    dataset: Dataset
-    stored: StoredImages
-
-    @property
-    def readable(self) -> NDArray[np.bool_]:
-        """(P,) True where the image could be decoded."""
-        return self.stored.images["error"].is_null().to_numpy()
+class _Inputs:
+    pool: Dataset
+    labeled: Dataset | None
+    detector: Detector
+    store: Store
 
 
-def run_select(
-    config: SelectConfig, *, progress: Callable[[str], ProgressCallback] | None = None
-) -> SelectResult:
+@dataclass(frozen=True, eq=False)
+class _ScoredInputs:
+    pool: ScoredDataset
+    labeled: ScoredDataset | None
+    scored_now: int
+
+
+def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -> SelectResult:
     """Score the pool, choose a batch, write the manifest and the picture.
 
     Args:
@@ -80,156 +78,200 @@ def run_select(
     Raises:
         DetalError: With what must be mended; what was scored until then stays in the store.
     """
-    started = time.monotonic()
-    output = Path(config.output)
+    clock = time.monotonic
     strategy = make_strategy(config.strategy.name, **config.strategy.options)
-    pool, labeled = _open_datasets(config)
-    detector = _open_detector(config, pool, labeled)
-    store = open_store(_store_root(config), detector)
-
-    def score(dataset: Dataset, title: str) -> tuple[_Scored, int]:
-        stored, newly = score_into_store(
-            store,
-            detector,
-            dataset.images["path"].to_list(),
-            shard_size=config.shard_size,
-            batch_size=config.batch_size,
-            threads=config.threads,
-            progress=progress(title) if progress else lambda done, total: None,
-        )
-        return _Scored(dataset=dataset, stored=stored), newly
-
-    scored_pool, new_pool = score(pool, "scoring the pool")
-    scored_labeled, new_labeled = (
-        score(labeled, "scoring the labelled set") if labeled is not None else (None, 0)
+    budget = build_budget(config.budget)
+    check_output(Path(config.output))
+    inputs = _open(config)
+    started = clock()
+    scored = _score(inputs, config, progress or (lambda title: lambda done, total: None))
+    scoring_s = clock() - started
+    candidates = candidate_pool(
+        scored.pool,
+        scored.labeled,
+        class_names=inputs.detector.class_names,
+        match_ids=config.labeled is not None and config.labeled.same_id,
     )
-    scoring_s = time.monotonic() - started
-
-    rows, excluded = _candidate_rows(scored_pool, scored_labeled, config)
-    candidates = _candidates(scored_pool, rows, scored_labeled, detector.class_names)
-    selecting = time.monotonic()
+    if candidates.excluded["unreadable"] == len(inputs.pool):
+        raise DataError(_nothing_readable(scored.pool))
+    started = clock()
     selection = strategy.query(
-        candidates,
-        budget=build_budget(config.budget),
+        candidates.candidates,
+        budget=budget,
         rng=generator(config.seed, "select", config.strategy.name),
         min_distance=config.dedup.distance,
         per_group=config.dedup.per_group,
     )
-    selection_s = time.monotonic() - selecting
-
-    run = _run_record(config, store, detector, selection, candidates, excluded)
+    selection_s = clock() - started
+    run = _record(config, inputs, candidates, selection)
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
         "selection_s": round(selection_s, 3),
-        "scored_now": new_pool + new_labeled,
-        "read_from_store": len(pool) + (len(labeled) if labeled else 0) - new_pool - new_labeled,
+        "scored_now": scored.scored_now,
+        "read_from_store": len(inputs.pool) + len(inputs.labeled or ()) - scored.scored_now,
     }
-    contact_sheet = _write_output(
-        output, config, scored_pool, selection, candidates, detector, labeled, run
-    )
-    return SelectResult(output=output, contact_sheet=contact_sheet, selection=selection, run=run)
+    return _write(config, inputs, scored, candidates, selection, run)
 
 
-def _open_datasets(config: SelectConfig) -> tuple[Dataset, Dataset | None]:
+def _open(config: SelectConfig) -> _Inputs:
     pool = build_dataset(config.pool)
     if len(pool) == 0:
         raise DataError(f"the pool must hold at least one image, found none in {config.pool.path}")
+    _warn_about_problems(pool, config.pool.path)
     labeled = None
     if config.labeled is not None:
         labeled = build_dataset(config.labeled)
+        _warn_about_problems(labeled, config.labeled.path)
         if labeled.annotations is None:
-            raise DataError(f"the labelled set {config.labeled.path} has no annotations")
-    for dataset in (pool, labeled):
-        if dataset is not None and dataset.problems:
-            log.warning(
-                "%s: %d problems, for example: %s (all of them: detal check %s)",
-                dataset.name,
-                len(dataset.problems),
-                dataset.problems[0].message,
-                config.pool.path if dataset is pool else config.labeled.path,  # type: ignore[union-attr]
+            raise DataError(
+                f"the labelled set must have annotations, found none: {config.labeled.path}"
             )
-    return pool, labeled
-
-
-def _open_detector(config: SelectConfig, pool: Dataset, labeled: Dataset | None) -> Detector:
-    named = next((d for d in (labeled, pool) if d is not None and d.class_names), pool)
-    image_id_of = {
-        path: image_id
-        for dataset in (labeled, pool)
-        if dataset is not None
-        for image_id, path in dataset.images.select("image_id", "path").iter_rows()
-    }
-    return build_detector(
+    datasets = [dataset for dataset in (labeled, pool) if dataset is not None]
+    named = next((dataset for dataset in datasets if dataset.class_names), pool)
+    detector = build_detector(
         config.detector,
         device=config.device,
         class_names=named.class_names,
         category_ids=named.category_ids,
-        image_id_of=image_id_of,
+        image_id_of={
+            path: image_id
+            for dataset in datasets
+            for path, image_id in dataset.images.select("path", "image_id").iter_rows()
+        },
+    )
+    root = Path(config.store) if config.store else Path(config.output).parent / "detal_store"
+    return _Inputs(pool=pool, labeled=labeled, detector=detector, store=open_store(root, detector))
+
+
+def _warn_about_problems(dataset: Dataset, path: str) -> None:
+    if dataset.problems:
+        first = dataset.problems[0]
+        log.warning(
+            "%s: %d problems, the first: %s (%s %s); `detal check %s` lists them",
+            dataset.name,
+            len(dataset.problems),
+            first.message,
+            first.file,
+            first.where,
+            path,
+        )
+
+
+def _score(inputs: _Inputs, config: SelectConfig, progress: StartProgress) -> _ScoredInputs:
+    scored_now = 0
+
+    def score(dataset: Dataset, title: str) -> ScoredDataset:
+        nonlocal scored_now
+        stored, newly = score_into_store(
+            inputs.store,
+            inputs.detector,
+            dataset.images["path"].to_list(),
+            shard_size=config.shard_size,
+            batch_size=config.batch_size,
+            threads=config.threads,
+            progress=progress(title),
+        )
+        scored_now += newly
+        return ScoredDataset(dataset=dataset, stored=stored)
+
+    pool = score(inputs.pool, "scoring the pool")
+    labeled = None
+    if inputs.labeled is not None:
+        labeled = score(inputs.labeled, "scoring the labelled set")
+    return _ScoredInputs(pool=pool, labeled=labeled, scored_now=scored_now)
+
+
+def _nothing_readable(pool: ScoredDataset) -> str:
+    first = pool.stored.images.row(0, named=True)
+    return (
+        f"at least one image of the pool must be readable, none of the {len(pool.dataset)} images "
+        f"is; the first: {first['error']}"
     )
 
 
-def _store_root(config: SelectConfig) -> Path:
-    return Path(config.store) if config.store else Path(config.output).parent / "detal_store"
+def _record(
+    config: SelectConfig, inputs: _Inputs, candidates: CandidatePool, selection: Selection
+) -> dict[str, Any]:
+    """What `run.json` keeps, apart from timings."""
+    detector = inputs.detector
+    return {
+        "config": config.model_dump(mode="json"),
+        "detector": {
+            "fingerprint": detector.fingerprint,
+            "settings": detector.settings,
+            "class_names": list(detector.class_names),
+            "score_kind": detector.score_kind,
+            "store_key": inputs.store.key,
+        },
+        "counts": {
+            "pool": len(inputs.pool),
+            "labeled": len(inputs.labeled or ()),
+            "excluded": candidates.excluded,
+            "candidates": len(candidates.candidates),
+            "selected": len(selection),
+        },
+        "spent": selection.spent,
+        "passed_over": selection.passed_over,
+        "versions": versions(),
+    }
 
 
-def _candidate_rows(
-    pool: _Scored, labeled: _Scored | None, config: SelectConfig
-) -> tuple[NDArray[np.int64], Excluded]:
-    """Rows of the pool that may be picked, by ascending image id, and why others may not."""
-    table = pl.DataFrame(
-        {
-            "row": np.arange(len(pool.dataset)),
-            "image_id": pool.dataset.images["image_id"],
-            "content_hash": pool.stored.images["content_hash"],
-        }
-    ).sort("image_id")
-    excluded: Excluded = {"unreadable": int((~pool.readable).sum())}
-    table = table.filter(pl.Series(pool.readable[table["row"].to_numpy()]))
-    if labeled is not None and config.labeled is not None:
-        ids = labeled.dataset.images["image_id"].implode()
-        hashes = labeled.stored.images["content_hash"].drop_nulls().implode()
-        same_content = table["content_hash"].is_in(hashes)
-        same_id = table["image_id"].is_in(ids) & pl.Series([config.labeled.same_id])
-        excluded["labelled_content"] = int(same_content.sum())
-        excluded["labelled_id"] = int((same_id & ~same_content).sum())
-        table = table.filter(~(same_content | same_id))
-    unique = table.unique("content_hash", keep="first", maintain_order=True)
-    excluded["duplicate_content"] = len(table) - len(unique)
-    return unique["row"].to_numpy().astype(np.int64), excluded
-
-
-def _candidates(
-    pool: _Scored,
-    rows: NDArray[np.int64],
-    labeled: _Scored | None,
-    class_names: tuple[str, ...],
-) -> Candidates:
-    stored = StoredImages(store=pool.stored.store, images=pool.stored.images[rows])
-    boxes = np.zeros(len(rows))
-    for index, detections in stored.chunks():
-        boxes[index] = expected_boxes(detections).numpy()
-    return Candidates(
-        image_ids=pool.dataset.image_ids[rows],
-        chunks=stored.chunks,
+def _write(
+    config: SelectConfig,
+    inputs: _Inputs,
+    scored: _ScoredInputs,
+    candidates: CandidatePool,
+    selection: Selection,
+    run: dict[str, Any],
+) -> SelectResult:
+    """Write the run's folder in one step."""
+    output = Path(config.output)
+    class_names = inputs.detector.class_names
+    chosen, detections = candidates.detections(selection.image_ids)
+    batch = Batch.of(
+        selection,
+        dataset=chosen.dataset,
+        detections=detections,
         class_names=class_names,
-        image_features=stored.image_features(),
-        expected_boxes=boxes,
-        groups=pool.dataset.images["group"].to_numpy().astype(object)[rows],
-        labeled=_labeled(labeled, class_names),
+        category_ids=_category_ids(class_names, inputs.labeled, inputs.pool),
+        min_score=config.manifest.min_score,
+    )
+    with staged_folder(output) as folder:
+        write_manifest_files(folder, batch, run=run)
+        write_contact_sheet(
+            folder / _PICTURE,
+            batch,
+            counts_before=candidates.candidates.labeled.class_counts,
+            counts_added=expected_class_counts(detections).sum(dim=0).numpy(),
+        )
+        _quarantine(scored).write_csv(folder / "quarantine.csv")
+    return SelectResult(
+        output=output, contact_sheet=output / _PICTURE, selection=selection, run=run
     )
 
 
-def _labeled(labeled: _Scored | None, class_names: tuple[str, ...]) -> Labeled:
-    if labeled is None or labeled.dataset.annotations is None:
-        return Labeled(image_features=None, class_counts=np.zeros(len(class_names), np.int64))
-    readable = np.flatnonzero(labeled.readable)
-    stored = StoredImages(store=labeled.stored.store, images=labeled.stored.images[readable])
-    counts = labeled.dataset.annotations.class_counts(len(labeled.dataset.class_names))
-    by_name = dict(zip(labeled.dataset.class_names, counts.tolist(), strict=True))
-    unknown = sorted(set(by_name) - set(class_names))
-    if unknown:
-        log.warning("classes of the labelled set that the detector does not know: %s", unknown)
-    return Labeled(
-        image_features=stored.image_features(),
-        class_counts=np.array([by_name.get(name, 0) for name in class_names], dtype=np.int64),
-    )
+def _category_ids(class_names: tuple[str, ...], *datasets: Dataset | None) -> tuple[int, ...]:
+    """The ids that the datasets give the detector's classes; other classes get ids of their own."""
+    known: dict[str, int] = {}
+    for dataset in datasets:
+        if dataset is not None:
+            known = dict(zip(dataset.class_names, dataset.category_ids, strict=True)) | known
+    free = iter(sorted(set(range(1, len(class_names) + len(known) + 1)) - set(known.values())))
+    return tuple(known[name] if name in known else next(free) for name in class_names)
+
+
+def _quarantine(scored: _ScoredInputs) -> pl.DataFrame:
+    """The images that could not be read, and why."""
+    parts = [
+        pl.DataFrame(
+            {
+                "set": pl.Series([name] * len(part.dataset), dtype=pl.String),
+                "image_id": part.dataset.images["image_id"],
+                "path": part.dataset.images["path"],
+                "error": part.stored.images["error"],
+            }
+        ).drop_nulls("error")
+        for name, part in (("pool", scored.pool), ("labeled", scored.labeled))
+        if part is not None
+    ]
+    return pl.concat(parts)

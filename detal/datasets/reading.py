@@ -1,0 +1,161 @@
+"""Open a dataset in any of the formats we read."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+from detal.datasets.coco import read_coco
+from detal.datasets.coco_files import coco_files
+from detal.datasets.dataset import Dataset
+from detal.datasets.folder import read_folder
+from detal.datasets.images import IMAGE_SUFFIXES
+from detal.datasets.listing import absolute, files_below
+from detal.datasets.metadata import join_metadata
+from detal.datasets.voc import read_voc
+from detal.datasets.voc_files import find_voc_root
+from detal.datasets.yolo import read_yolo
+from detal.datasets.yolo_yaml import find_yaml
+from detal.errors import ConfigError, DataError, unknown_name
+
+__all__ = ["FORMATS", "READERS", "DatasetFormat", "Reader", "detect_format", "open_dataset"]
+
+DatasetFormat = Literal["auto", "coco", "voc", "yolo", "folder"]
+
+
+class Reader(Protocol):
+    """Reads one format."""
+
+    def __call__(
+        self,
+        path: str | Path,
+        *,
+        images_root: str | Path | None = None,
+        split: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Open the dataset at ``path``.
+
+        Raises:
+            DataError: If it cannot be read at all.
+        """
+        ...
+
+
+READERS: dict[str, Reader] = {
+    "coco": read_coco,
+    "voc": read_voc,
+    "yolo": read_yolo,
+    "folder": read_folder,
+}
+"""Reader of each format."""
+
+FORMATS: tuple[str, ...] = get_args(DatasetFormat)
+"""Names that ``format`` may have."""
+
+
+def open_dataset(
+    path: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002 - the word users know from configs
+    images_root: str | Path | None = None,
+    split: str | None = None,
+    class_names: Sequence[str] | None = None,
+    metadata: str | Path | None = None,
+) -> Dataset:
+    """Open a dataset; what is wrong with single images and objects is in its ``problems``.
+
+    Args:
+        path: COCO JSON, YOLO ``data.yaml``, VOC folder, image folder, glob, list of paths, image.
+        format: ``auto`` or one of ``READERS``.
+        images_root: Folder of the images, where the dataset does not tell.
+        split: Split inside the dataset; all of it by default.
+        class_names: Classes in label order; by default what the dataset says.
+        metadata: CSV with one row per image (`join_metadata`).
+
+    Raises:
+        ConfigError: If there is no such format.
+        DataError: If nothing is there, it is in no format we know, or it cannot be read at all.
+    """
+    if format not in FORMATS:
+        raise ConfigError(unknown_name("dataset format", format, FORMATS))
+    if not os.path.lexists(path) and not glob.has_magic(str(path)):
+        raise DataError(_nothing_there(absolute(path)))
+    name = detect_format(path) if format == "auto" else format
+    dataset = READERS[name](path, images_root=images_root, split=split, class_names=class_names)
+    return dataset if metadata is None else join_metadata(dataset, metadata)
+
+
+def _nothing_there(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f"no such file or folder: {path}"
+    names = [entry.name for entry in itertools.islice(parent.iterdir(), 200)]
+    return f"no such file or folder: {path}" + (
+        f"; {unknown_name('name', path.name, names)}" if names else f" ({parent} is empty)"
+    )
+
+
+def detect_format(path: str | Path) -> str:
+    """The format of what is at ``path``, by names and a look at the first XML file.
+
+    Raises:
+        DataError: If it is in no format we know.
+    """
+    place = absolute(path)
+    if place.is_dir():
+        return _detect_folder(place)
+    if not place.exists():
+        return "folder"  # a glob
+    suffix = place.suffix.lower()
+    if suffix == ".json":
+        return "coco"
+    if suffix in {".yaml", ".yml"}:
+        return "yolo"
+    if suffix == ".txt" or suffix in IMAGE_SUFFIXES:
+        return "folder"
+    hint = "; for VOC give the folder of the XML files" if suffix == ".xml" else ""
+    raise DataError(
+        f"a dataset must be a COCO .json, a YOLO .yaml, a .txt list, an image or a folder, got "
+        f"{place}{hint}"
+    )
+
+
+def _detect_folder(folder: Path) -> str:
+    if find_yaml(folder) is not None:
+        return "yolo"
+    if _is_voc(folder):
+        return "voc"
+    if coco_files(folder):
+        return "coco"
+    if _is_yolo(folder):
+        return "yolo"
+    if next(files_below(folder, IMAGE_SUFFIXES), None) is not None or not any(folder.iterdir()):
+        return "folder"
+    raise DataError(
+        f"found no dataset in {folder}: looked for data.yaml (YOLO), Annotations/*.xml (VOC), "
+        "instances*.json (COCO), images/ and labels/ (YOLO) and image files"
+    )
+
+
+def _is_voc(folder: Path) -> bool:
+    if (find_voc_root(folder) / "Annotations").is_dir():
+        return True
+    xml = next(files_below(folder, {".xml"}), None)
+    if xml is None:
+        return False
+    try:
+        with Path(xml).open("rb") as file:
+            return re.search(rb"<annotation[\s>]", file.read(2048)) is not None
+    except OSError:
+        return False
+
+
+def _is_yolo(folder: Path) -> bool:
+    labels = [folder / "labels", *(folder / name / "labels" for name in ("train", "valid", "val"))]
+    return any(place.is_dir() for place in labels)

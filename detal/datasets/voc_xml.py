@@ -1,0 +1,111 @@
+"""Parse one VOC annotation file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from detal.errors import DataError
+
+__all__ = ["VocImage", "VocObject", "parse_voc"]
+
+_MAX_SIDE = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """One object.
+
+    Attributes:
+        name: Its class, empty if not stated.
+        corners: ``xmin, ymin, xmax, ymax`` as stated, NaN where not stated or no number.
+        difficult: Whether it is marked difficult.
+    """
+
+    name: str
+    corners: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class VocImage:
+    """One annotation file.
+
+    Attributes:
+        file: The XML file, empty if there is none.
+        filename: Image name as stated.
+        width: Stated width in pixels, None if not stated or impossible.
+        height: Stated height.
+        objects: In file order.
+    """
+
+    file: str = ""
+    filename: str = ""
+    width: int | None = None
+    height: int | None = None
+    objects: tuple[VocObject, ...] = ()
+
+
+def parse_voc(path: str) -> VocImage:
+    """Parse an annotation file.
+
+    Raises:
+        DataError: If it cannot be read, is no XML, is no VOC annotation, or declares entities.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    root = _parse_xml(data, path)
+    if root.tag != "annotation":
+        raise DataError(f"{path} must have the root element <annotation>, got <{root.tag}>")
+    return VocImage(
+        file=path,
+        filename=_text(root, "filename"),
+        width=_side(_text(root, "size/width")),
+        height=_side(_text(root, "size/height")),
+        objects=tuple(_object(element) for element in root.findall("object")),
+    )
+
+
+def _parse_xml(data: bytes, path: str) -> ElementTree.Element:
+    # Entities can make a small file expand without end; annotations need none. A NUL means UTF-16
+    # or UTF-32, in which the words would be spelled differently.
+    upper = data.upper()
+    if b"<!DOCTYPE" in upper or b"<!ENTITY" in upper:
+        raise DataError(f"{path} must not declare a document type or entities")
+    if b"\0" in data:
+        raise DataError(f"{path} must be UTF-8 text, got NUL bytes")
+    try:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(f"{path} must be XML: {error}") from None
+
+
+def _text(element: ElementTree.Element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _side(text: str) -> int | None:
+    number = _number(text)
+    return int(number) if 1 <= number <= _MAX_SIDE else None
+
+
+def _object(element: ElementTree.Element) -> VocObject:
+    x1, y1, x2, y2 = (
+        _number(_text(element, f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")
+    )
+    return VocObject(
+        name=_text(element, "name"),
+        corners=(x1, y1, x2, y2),
+        difficult=_number(_text(element, "difficult")) == 1,
+    )

@@ -1,0 +1,1 @@
+"""The loop: simulate, compare, merge, repeat."""

@@ -1,0 +1,91 @@
+"""A folder that appears complete or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from detal.errors import ConfigError
+
+__all__ = ["check_output", "staged_folder"]
+
+_MARKER = ".detal.json"
+
+
+@contextmanager
+def staged_folder(output: Path) -> Iterator[Path]:
+    """A new folder beside ``output`` to write into, moved to ``output`` when the block ends well.
+
+    If the block raises, ``output`` is as it was. An older folder is replaced if `check_output`
+    allows it; it is moved aside first, so a kill between the two renames leaves it under the hidden
+    name ``.<name>.detal-old``. One run at a time may write to one ``output``.
+
+    Raises:
+        ConfigError: As `check_output`.
+    """
+    output = output.absolute()
+    check_output(output)
+    staging = output.with_name(f".{output.name}.detal-new")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        marker = {"written_by": "detal", "files": _digests(staging)}
+        (staging / _MARKER).write_text(
+            json.dumps(marker, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
+        _replace(output, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_output(output: Path) -> None:
+    """Refuse to overwrite what detal did not write, or what somebody worked on since.
+
+    Raises:
+        ConfigError: Unless ``output`` is absent, an empty folder, or a folder that detal wrote and
+            whose files are as it left them (added files do not count).
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    try:
+        marker = json.loads((output / _MARKER).read_text(encoding="utf-8"))
+        files = dict(marker["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"output must be a new or empty folder, or one that detal wrote; {output} is neither: "
+            "choose another output or move it away"
+        ) from None
+    now = _digests(output)
+    changed = sorted(name for name, digest in files.items() if now.get(name) != digest)
+    if changed:
+        raise ConfigError(
+            f"{len(changed)} files of {output} were changed since detal wrote them, for example "
+            f"{changed[0]}: choose another output or move it away, so that no work is lost"
+        )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Digest of every regular file but the images, by path inside ``folder``."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not path.is_symlink() and "images" not in name.parts[:-1]:
+            digests[name.as_posix()] = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return digests
+
+
+def _replace(output: Path, staging: Path) -> None:
+    if not output.exists():
+        staging.rename(output)
+        return
+    old = output.with_name(f".{output.name}.detal-old")
+    shutil.rmtree(old, ignore_errors=True)
+    output.rename(old)
+    staging.rename(output)
+    shutil.rmtree(old)

@@ -1,0 +1,145 @@
+"""A scored dataset, and which of its images may be picked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from detal.datasets import Dataset
+from detal.features import expected_boxes
+from detal.store import StoredImages
+from detal.strategies import Candidates, Labeled
+from detal.structures import Detections
+
+__all__ = ["CandidatePool", "ScoredDataset", "candidate_pool"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredDataset:
+    """A dataset with what the detector says about each of its images.
+
+    Attributes:
+        dataset: P images.
+        stored: The same P images in the store.
+    """
+
+    dataset: Dataset
+    stored: StoredImages
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """(P,) True where the image could be decoded."""
+        return self.stored.images["error"].is_null().to_numpy()
+
+    def take(self, rows: NDArray[np.int64]) -> ScoredDataset:
+        """The images ``rows`` (K,), in that order."""
+        stored = StoredImages(store=self.stored.store, images=self.stored.images[rows])
+        return ScoredDataset(dataset=self.dataset.take(rows), stored=stored)
+
+
+@dataclass(frozen=True, eq=False)
+class CandidatePool:
+    """What may be picked, by ascending image id, and why the rest may not.
+
+    Attributes:
+        scored: The candidates' rows of the pool.
+        candidates: The same images as strategies see them.
+        excluded: Images left out, by reason.
+    """
+
+    scored: ScoredDataset
+    candidates: Candidates
+    excluded: dict[str, int]
+
+    def detections(self, image_ids: Sequence[str]) -> tuple[ScoredDataset, Detections]:
+        """The images ``image_ids`` (K,) and their detections, in that order."""
+        rows = self.scored.dataset.index_of(image_ids)
+        return self.scored.take(rows), self.scored.stored.detections(rows)
+
+
+def candidate_pool(
+    pool: ScoredDataset,
+    labeled: ScoredDataset | None,
+    *,
+    class_names: tuple[str, ...],
+    match_ids: bool = True,
+) -> CandidatePool:
+    """Leave out what is unreadable, labelled already or there twice.
+
+    Args:
+        pool: The pool.
+        labeled: The labelled images, if there are any.
+        class_names: C names, in the detector's label order.
+        match_ids: Leave out pool images with the id of a labelled image, too; equal content always
+            counts.
+    """
+    table = pl.DataFrame(
+        {
+            "row": np.arange(len(pool.dataset)),
+            "image_id": pool.dataset.images["image_id"],
+            "content_hash": pool.stored.images["content_hash"],
+            "readable": pool.readable,
+        }
+    ).sort("image_id")
+    excluded = {"unreadable": int((~table["readable"]).sum())}
+    table = table.filter("readable")
+    if labeled is not None:
+        known = labeled.stored.images["content_hash"].drop_nulls()
+        same_content = table["content_hash"].is_in(known.implode())
+        same_id = table["image_id"].is_in(labeled.dataset.images["image_id"].implode())
+        excluded["labelled_content"] = int(same_content.sum())
+        if match_ids:
+            excluded["labelled_id"] = int((same_id & ~same_content).sum())
+            same_content |= same_id
+        table = table.filter(~same_content)
+    unique = table.unique("content_hash", keep="first", maintain_order=True)
+    excluded["duplicate_content"] = len(table) - len(unique)
+    scored = _with_decoded_sizes(pool.take(unique["row"].to_numpy().astype(np.int64)))
+    candidates = _candidates(scored, _labeled(labeled, class_names), class_names)
+    return CandidatePool(scored=scored, candidates=candidates, excluded=excluded)
+
+
+def _with_decoded_sizes(scored: ScoredDataset) -> ScoredDataset:
+    sizes = scored.stored.images.select(pl.col("width", "height").cast(pl.Int32))
+    dataset = replace(scored.dataset, images=scored.dataset.images.with_columns(sizes))
+    return ScoredDataset(dataset=dataset, stored=scored.stored)
+
+
+def _candidates(
+    scored: ScoredDataset, labeled: Labeled, class_names: tuple[str, ...]
+) -> Candidates:
+    boxes = np.zeros(len(scored.dataset))
+    for index, detections in scored.stored.chunks():
+        boxes[index] = expected_boxes(detections).numpy()
+    return Candidates(
+        image_ids=scored.dataset.image_ids,
+        chunks=scored.stored.chunks,
+        class_names=class_names,
+        expected_boxes=boxes,
+        labeled=labeled,
+        image_features=scored.stored.image_features(),
+        groups=scored.dataset.images["group"].to_numpy().astype(object),
+    )
+
+
+def _labeled(labeled: ScoredDataset | None, class_names: tuple[str, ...]) -> Labeled:
+    if labeled is None or labeled.dataset.annotations is None:
+        return Labeled(class_counts=np.zeros(len(class_names), dtype=np.int64))
+    names = labeled.dataset.class_names
+    counts = labeled.dataset.annotations.class_counts(len(names))
+    by_name = dict(zip(names, counts.tolist(), strict=True))
+    unknown = sorted(set(by_name) - set(class_names))
+    if unknown:
+        log.warning("the detector does not know these classes of the labelled set: %s", unknown)
+    readable = labeled.take(np.flatnonzero(labeled.readable))
+    return Labeled(
+        class_counts=np.array([by_name.get(name, 0) for name in class_names], dtype=np.int64),
+        image_features=readable.stored.image_features(),
+    )

@@ -1,0 +1,341 @@
+"""Run a detector over images: decoding ahead of the network, results shard by shard.
+
+Images are decoded and prepared by worker threads that run ahead, across shard borders too, and the
+whole works in its own thread, so that the network goes on while the caller writes a shard. Which
+images share a batch depends on the shard alone, never on timing.
+
+On the CPU several batches run side by side, one thread each: no time is lost where a single
+forward pass cannot use all cores. On a GPU one thread feeds the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from detal.datasets.images import read_image
+from detal.detectors import Detector, Prepared
+from detal.errors import DataError, DetectorError
+from detal.structures import Detections
+
+__all__ = ["IMAGE_SCHEMA", "ShardScores", "score_shards"]
+
+_LOG = logging.getLogger(__name__)
+
+IMAGE_SCHEMA = {
+    "path": pl.String,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "content_hash": pl.String,
+    "error": pl.String,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ShardScores:
+    """What a detector says about the images of one shard.
+
+    Attributes:
+        detections: One image per path, in the given order; a broken image has no detections and
+            zero features.
+        images: One row per path: ``path``, ``width`` and ``height`` in pixels (null if broken),
+            ``content_hash`` (null if broken), ``error`` (null if fine).
+    """
+
+    detections: Detections
+    images: pl.DataFrame
+
+
+def score_shards(
+    detector: Detector,
+    shards: Iterable[Sequence[str]],
+    *,
+    batch_size: int,
+    threads: int | None = None,
+) -> Iterator[ShardScores]:
+    """Score shards of image files, one result per shard, in order.
+
+    A batch that does not fit into memory is halved, and no later one is made larger than that.
+
+    Args:
+        detector: The detector.
+        shards: Paths, shard by shard; taken as they are needed.
+        batch_size: Images per forward pass, >= 1.
+        threads: CPU threads to use, >= 1; None: one per core.
+
+    Yields:
+        The scores of each shard.
+
+    Raises:
+        DetectorError: If the network gives unusable output or one image does not fit into memory.
+    """
+    if batch_size < 1 or (threads is not None and threads < 1):
+        raise DetectorError(f"batch_size and threads must be >= 1, got {batch_size}, {threads}")
+    nothing = detector.predict([])
+    stop = threading.Event()
+    pending = _submit(
+        detector, iter(shards), batch_size=batch_size, threads=threads or _cores(), stop=stop
+    )
+    with closing(_in_thread(pending, stop=stop)) as submitted:
+        for shard in submitted:
+            yield _finish(shard, nothing)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image after decoding: ready for the network, or broken."""
+
+    path: str
+    prepared: Prepared | None = None
+    content_hash: str | None = None
+    error: str | None = None
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        height, width = self.prepared.size_hw if self.prepared else (None, None)
+        return self.path, width, height, self.content_hash, self.error
+
+
+@dataclass
+class _Shard:
+    """A shard on its way: images in order, batches with the places of their images."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    batches: list[tuple[list[int], Future[Detections]]] = field(default_factory=list)
+
+
+def _submit(
+    detector: Detector,
+    shards: Iterator[Sequence[str]],
+    *,
+    batch_size: int,
+    threads: int,
+    stop: threading.Event,
+) -> Generator[_Shard, None, None]:
+    """Shards whose batches are all handed to the network, though not all done."""
+    runners = threads if detector.device.type == "cpu" else 1
+    with ExitStack() as stack:
+        stack.enter_context(_torch_threads(1 if detector.device.type == "cpu" else None))
+        decoders = stack.enter_context(_pool("decode", threads, stop))
+        network = _Network(detector, stack.enter_context(_pool("predict", runners, stop)), runners)
+        window = 2 * threads + 2 * batch_size
+        for images in _read_ahead(detector, shards, decoders, window=window, stop=stop):
+            yield _run_batches(images, network, batch_size)
+
+
+@contextmanager
+def _pool(name: str, threads: int, stop: threading.Event) -> Iterator[ThreadPoolExecutor]:
+    """A thread pool that finishes what it was given, unless it is to stop."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"detal-{name}")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=stop.is_set())
+
+
+@contextmanager
+def _torch_threads(count: int | None) -> Iterator[None]:
+    """Torch threads per operation; threads that begin inside take the number over."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _decode(detector: Detector, path: str) -> _Image:
+    try:
+        decoded = read_image(path)
+    except DataError as error:
+        return _Image(path, error=str(error))
+    prepared = detector.prepare(decoded.pixels, path)
+    return _Image(path, prepared=prepared, content_hash=decoded.content_hash)
+
+
+def _read_ahead(
+    detector: Detector,
+    shards: Iterator[Sequence[str]],
+    decoders: ThreadPoolExecutor,
+    *,
+    window: int,
+    stop: threading.Event,
+) -> Iterator[Iterator[_Image]]:
+    """The decoded images of each shard in order; up to ``window`` images of any shard are ahead."""
+    sizes: deque[int] = deque()
+    ahead: deque[Future[_Image]] = deque()
+
+    def paths() -> Iterator[str]:
+        for shard in shards:
+            sizes.append(len(shard))
+            yield from shard
+
+    source = paths()
+
+    def fill() -> None:
+        while len(ahead) < window:
+            path = next(source, None)
+            if path is None:
+                return
+            ahead.append(decoders.submit(_decode, detector, path))
+
+    def images(count: int) -> Iterator[_Image]:
+        for _ in range(count):
+            if stop.is_set():
+                return
+            fill()
+            yield ahead.popleft().result()
+
+    fill()
+    while sizes and not stop.is_set():
+        yield images(sizes.popleft())
+        fill()
+
+
+class _Network:
+    """Runs batches, a few at a time, and remembers what fits into memory."""
+
+    def __init__(self, detector: Detector, pool: ThreadPoolExecutor, runners: int) -> None:
+        self._detector = detector
+        self._pool = pool
+        self._slots = threading.Semaphore(2 * runners)
+        self._fits: int | None = None
+
+    def submit(self, batch: list[Prepared]) -> Future[Detections]:
+        """Queue a batch; waits while too many are queued already."""
+        self._slots.acquire()
+        future = self._pool.submit(self._predict, batch)
+        future.add_done_callback(lambda _: self._slots.release())
+        return future
+
+    def _predict(self, batch: list[Prepared]) -> Detections:
+        limit = self._fits or len(batch)
+        if len(batch) > limit:
+            parts = [batch[i : i + limit] for i in range(0, len(batch), limit)]
+            return Detections.concat([self._predict(part) for part in parts])
+        failed = False
+        try:
+            return self._detector.predict(batch)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            failed = len(batch) > 1
+            if not failed:
+                raise DetectorError(
+                    f"one image does not fit into memory on {self._detector.device}: "
+                    f"{batch[0].path}; use a smaller image size"
+                ) from error
+        # Outside of the handler, whose traceback would keep the tensors of the failed pass.
+        self._fits = min(self._fits or len(batch), len(batch) // 2)
+        _LOG.warning("out of memory at batch size %d, going on with %d", len(batch), self._fits)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return self._predict(batch)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
+    )
+
+
+def _run_batches(images: Iterator[_Image], network: _Network, batch_size: int) -> _Shard:
+    """Group the images of a shard into batches of equal key, in order of arrival, and run them."""
+    shard = _Shard()
+    waiting: dict[Hashable, list[tuple[int, Prepared]]] = {}
+
+    def flush(key: Hashable) -> None:
+        places, batch = zip(*waiting.pop(key), strict=True)
+        shard.batches.append((list(places), network.submit(list(batch))))
+
+    for place, image in enumerate(images):
+        shard.rows.append(image.row)
+        if image.prepared is None:
+            continue
+        key = image.prepared.batch_key
+        waiting.setdefault(key, []).append((place, image.prepared))
+        if len(waiting[key]) == batch_size:
+            flush(key)
+    for key in list(waiting):
+        flush(key)
+    return shard
+
+
+def _finish(shard: _Shard, nothing: Detections) -> ShardScores:
+    """Wait for the batches and put their images back in order."""
+    parts = [future.result() for _, future in shard.batches]
+    places = [place for group, _ in shard.batches for place in group]
+    broken = sorted(set(range(len(shard.rows))) - set(places))
+    packed = Detections.concat([nothing, *parts, _blank(nothing, len(broken))])
+    order = np.empty(len(shard.rows), dtype=np.int64)
+    order[[*places, *broken]] = np.arange(len(shard.rows))
+    return ShardScores(
+        detections=packed.take(torch.from_numpy(order)),
+        images=pl.DataFrame(shard.rows, schema=IMAGE_SCHEMA, orient="row"),
+    )
+
+
+def _blank(nothing: Detections, count: int) -> Detections:
+    """``count`` images without detections and with zero features."""
+    features = nothing.image_features
+    return replace(
+        nothing,
+        offsets=torch.zeros(count + 1, dtype=torch.int64),
+        image_features=None if features is None else features.new_zeros(count, features.shape[1]),
+    )
+
+
+def _in_thread(
+    shards: Generator[_Shard, None, None], *, stop: threading.Event
+) -> Generator[_Shard, None, None]:
+    """Run an iterator in a thread of its own, one item ahead of the caller."""
+    done: queue.Queue[_Shard | BaseException | None] = queue.Queue(maxsize=1)
+
+    def put(item: _Shard | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                return done.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+        return None
+
+    def work() -> None:
+        try:
+            for shard in shards:
+                put(shard)
+                if stop.is_set():
+                    break
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where the results are read
+            put(error)
+        finally:
+            shards.close()
+
+    worker = threading.Thread(target=work, name="detal-score", daemon=True)
+    worker.start()
+    try:
+        while (item := done.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        worker.join()
