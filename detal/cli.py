@@ -128,7 +128,8 @@ def check(
         Path(path), format=dataset_format, images_root=images, split=split, metadata=metadata
     )
     with _progress() as progress:
-        problems = check_dataset(dataset, progress=progress("checking images"))
+        report = progress("checking images")
+        problems = check_dataset(dataset, progress=lambda done: report(done, len(dataset)))
     table = problems_table(problems)
     if output is not None:
         table.write_csv(output)
@@ -140,6 +141,45 @@ def check(
         _print_problems(dataset.name, len(dataset), boxes, table.to_dicts(), output)
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Examples: detal simulate -c configs/bench/sandbox_quick.yaml output=runs/quick   |   "
+    "detal simulate -c study.yaml seeds=[0,1,2] workers=4   (the same command goes on with a "
+    "study that was stopped)"
+)
+def simulate(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare strategies on a labelled dataset: strategies x seeds x rounds, with curves."""
+    _set_up(debug=debug)
+    from detal.config import SimulateConfig, load_config
+
+    resolved = load_config(SimulateConfig, config, overrides or [])
+    from detal.loop.simulate import run_simulation
+
+    with _progress("rounds") as progress:
+        summary = run_simulation(resolved, progress=progress("training and measuring"))
+    _print_summary(summary, Path(resolved.output), as_json=as_json)
+
+
+@app.command(epilog="Example: detal curves runs/quick --output figures/")
+def curves(
+    study: Annotated[Path, typer.Argument(help="Folder of a study, finished or not.")],
+    output: Annotated[Path | None, typer.Option(help="Where the files go.")] = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a study's folder into tables (JSON, Markdown, CSV) and plots (PNG, SVG)."""
+    _set_up(debug=debug)
+    from detal.loop.summary import write_summary
+
+    _print_summary(write_summary(study, output), output or study, as_json=as_json)
 
 
 @app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
@@ -182,21 +222,25 @@ def _set_up(*, debug: bool) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Images per second."""
+    """What is done per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
         """The column's text for one task."""
-        return Text("" if task.speed is None else f"{task.speed:.1f} images/s")
+        return Text("" if task.speed is None else f"{task.speed:.1f} {self._unit}/s")
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+def _progress(unit: str = "images") -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """A factory of progress bars on stderr; silent where stderr is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(),
+        _Rate(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=_errors, disable=not _errors.is_terminal) as bars:
@@ -226,6 +270,16 @@ def _print_result(result: SelectResult) -> None:
         typer.echo("left out: " + ", ".join(f"{v} {k}" for k, v in left_out.items()))
     typer.echo(f"manifest: {result.output}")
     typer.echo(f"picture:  {result.contact_sheet}")
+
+
+def _print_summary(summary: dict[str, Any], output: Path, *, as_json: bool) -> None:
+    from detal.loop.summary import summary_markdown
+
+    if as_json:
+        typer.echo(json.dumps(summary, ensure_ascii=False, indent=1))
+        return
+    typer.echo(summary_markdown(summary))
+    typer.echo(f"curves: {output / 'curves.png'}")
 
 
 def _print_problems(

@@ -41,13 +41,13 @@ def test_shorthands_and_scientific_numbers() -> None:
 
 def test_strategy_options_are_free() -> None:
     config = load_config(
-        SelectConfig, None, [*MINIMAL, "strategy.name=entropy", "strategy.aggregate=sum"]
+        SelectConfig, None, [*MINIMAL, "strategy.name=entropy", "strategy.aggregation=sum"]
     )
-    assert config.strategy.options == {"aggregate": "sum"}
+    assert config.strategy.options == {"aggregation": "sum"}
 
 
 def test_dump_reads_back(tmp_path: Path) -> None:
-    config = load_config(SelectConfig, None, [*MINIMAL, "strategy.aggregate=sum", "labeled=a.json"])
+    config = load_config(SelectConfig, None, [*MINIMAL, "strategy.aggregation=sum", "labeled=a.json"])
     file = tmp_path / "again.yaml"
     file.write_text(dump_config(config))
     assert load_config(SelectConfig, file) == config

@@ -27,11 +27,19 @@ class ClassTable:
         names: C names, in label order.
         category_ids: C ids as the source numbers them; new ones for classes it lacks.
         label_of: Label of each category id of the source, ``EXCLUDED`` for those not asked for.
+        name_of: Name of each category id of the source.
     """
 
     names: tuple[str, ...]
     category_ids: tuple[int, ...]
     label_of: dict[int, int]
+    name_of: dict[int, str]
+
+    def labels(self, category_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(M,) labels of category ids (M,), ``UNKNOWN`` where the source has no such category."""
+        values, inverse = np.unique(category_ids, return_inverse=True)
+        known = [self.label_of.get(value, UNKNOWN) for value in values.tolist()]
+        return np.array(known, dtype=np.int64)[inverse]
 
 
 def class_table(
@@ -48,7 +56,7 @@ def class_table(
     """
     if class_names is None:
         labels = {category: label for label, (category, _) in enumerate(source)}
-        return ClassTable(tuple(name for _, name in source), tuple(labels), labels)
+        return ClassTable(tuple(name for _, name in source), tuple(labels), labels, dict(source))
     names = tuple(class_names)
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -61,27 +69,29 @@ def class_table(
         ids.append(id_by_name.get(name, unused))
         unused += name not in id_by_name
     label_of = {category: label_by_name.get(name, EXCLUDED) for category, name in source}
-    return ClassTable(names, tuple(ids), label_of)
+    return ClassTable(names, tuple(ids), label_of, dict(source))
 
 
-def excluded_classes(labels: NDArray[np.int64], names: Sequence[str], file: str) -> list[Problem]:
-    """One warning for each class whose objects were left out because nobody asked for it.
+def excluded_classes(
+    classes: ClassTable, category_ids: NDArray[np.int64], file: str
+) -> list[Problem]:
+    """One warning for each class whose objects are left out because nobody asked for it.
 
     Args:
-        labels: (M,) labels of the objects.
-        names: M category names.
-        file: The file they come from.
+        classes: The classes of the dataset.
+        category_ids: (M,) category of each object.
+        file: The file or folder they come from.
     """
-    counts: dict[str, int] = {}
-    for row in np.flatnonzero(labels == EXCLUDED).tolist():
-        counts[names[row]] = counts.get(names[row], 0) + 1
+    values, counts = np.unique(category_ids, return_counts=True)
     return [
         Problem(
             "excluded_category",
             file,
-            f"category {name}",
-            f"{count} objects of class {name!r} are left out: it is not among the class names",
+            f"category {category}",
+            f"{count} objects of class {classes.name_of[category]!r} are left out: it is not among "
+            "the class names",
             "warning",
         )
-        for name, count in sorted(counts.items())
+        for category, count in zip(values.tolist(), counts.tolist(), strict=True)
+        if classes.label_of.get(category) == EXCLUDED
     ]

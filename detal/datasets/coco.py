@@ -8,20 +8,20 @@ faults of a file at once. (It is the oracle in the tests.)
 
 from __future__ import annotations
 
+import gc
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from detal.boxes import xywh_to_xyxy
-from detal.datasets.classes import UNKNOWN, ClassTable, class_table, excluded_classes
+from detal.datasets.classes import ClassTable, class_table
 from detal.datasets.coco_files import choose_file, find_images_root
+from detal.datasets.coco_objects import read_objects
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset, Problem
+from detal.datasets.json_values import id_text, integer, number, short
 from detal.datasets.listing import (
     absolute,
     absolute_below,
@@ -30,7 +30,7 @@ from detal.datasets.listing import (
     read_text,
     storable,
 )
-from detal.datasets.objects import RawObjects, clean_objects, fill_sizes
+from detal.datasets.objects import clean_objects, fill_sizes
 from detal.errors import DataError, unknown_name
 
 __all__ = ["GROUP_FIELDS", "read_coco"]
@@ -39,7 +39,6 @@ GROUP_FIELDS = ("group", "sequence_id", "video_id")
 """Fields of an image that say which sequence it belongs to, best first."""
 
 _CORE_FIELDS = {"id", "file_name", "width", "height", *GROUP_FIELDS}
-_MAX_ID = 2**62  # larger annotation ids are renumbered: they must fit int64 with room above
 _MAX_SIDE = 2**31 - 1
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -74,7 +73,8 @@ def read_coco(
     file = absolute(path)
     if file.is_dir():
         file, split = choose_file(file, split)
-    document = _load(file)
+    with _paused_garbage_collection():
+        document = _load(file)
     problems: list[Problem] = []
     known, rows = _usable_images(document["images"], file, problems)
     if split is not None:
@@ -85,10 +85,12 @@ def read_coco(
     classes = _classes(document, file, class_names, problems)
     annotations = None
     if document.get("annotations") is not None:
-        raw = _objects(document, file, images, known=known, classes=classes, problems=problems)
+        raw, object_problems = read_objects(
+            document["annotations"], str(file), images, known_ids=known, classes=classes
+        )
         images, size_problems = fill_sizes(images, raw.image_rows)
         annotations, box_problems = clean_objects(raw, images)
-        problems += size_problems + box_problems
+        problems += object_problems + size_problems + box_problems
     return Dataset(
         name=file.stem,
         images=images,
@@ -98,6 +100,18 @@ def read_coco(
         integer_ids=all(type(row["id"]) is int for row in rows),
         problems=tuple(problems),
     )
+
+
+@contextmanager
+def _paused_garbage_collection() -> Iterator[None]:
+    """The collector would go over the growing document again and again: half the reading time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _load(file: Path) -> Row:
@@ -124,16 +138,6 @@ def _load(file: Path) -> Row:
     return document
 
 
-def _id_text(value: Any) -> str | None:
-    """An id as text (17, 17.0 and "17" are one id), or None if it is no id."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    usable = (isinstance(value, int) and not isinstance(value, bool)) or (
-        isinstance(value, str) and value != "" and storable(value)
-    )
-    return str(value) if usable else None
-
-
 def _usable_images(
     entries: list[Any], file: Path, problems: list[Problem]
 ) -> tuple[set[str], list[Row]]:
@@ -142,10 +146,10 @@ def _usable_images(
     rows = []
     for index, entry in enumerate(entries):
         image = entry if isinstance(entry, dict) else {}
-        image_id, name = _id_text(image.get("id")), image.get("file_name")
+        image_id, name = id_text(image.get("id")), image.get("file_name")
         kind = ""
         if image_id is None:
-            kind, message = "unreadable_annotation", f"an image needs an id, got {_short(entry)}"
+            kind, message = "unreadable_annotation", f"an image needs an id, got {short(entry)}"
         elif not isinstance(name, str) or not name or "\0" in name or not storable(name):
             kind, message = "unreadable_annotation", f"an image needs a file_name, got {name!r}"
         elif image_id in known:
@@ -157,11 +161,6 @@ def _usable_images(
         if image_id is not None:
             known.add(image_id)
     return known, rows
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _of_split(rows: list[Row], split: str, file: Path) -> list[Row]:
@@ -186,12 +185,12 @@ def _image_table(
     for key in reversed(GROUP_FIELDS):
         if key in keys:
             groups = [
-                old if (new := _id_text(row.get(key))) is None else new
+                old if (new := id_text(row.get(key))) is None else new
                 for row, old in zip(rows, groups, strict=True)
             ]
     _report_shared_files(rows, paths, file, problems)
     return image_frame(
-        [str(_id_text(row["id"])) for row in rows],
+        [str(id_text(row["id"])) for row in rows],
         paths,
         widths=[_side(row.get("width")) for row in rows],
         heights=[_side(row.get("height")) for row in rows],
@@ -206,16 +205,8 @@ def _scalar(values: list[Any]) -> bool:
 
 def _side(value: Any) -> int | None:
     """A stated width or height, None if it cannot be one (it is then read from the image)."""
-    number = _number(value)
-    return int(number) if 1 <= number <= _MAX_SIDE else None
-
-
-def _number(value: Any) -> float:
-    """A stated number, NaN if it is none."""
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        return math.nan
+    side = number(value)
+    return int(side) if 1 <= side <= _MAX_SIDE else None
 
 
 def _report_shared_files(
@@ -237,26 +228,18 @@ def _classes(
     names: dict[int, str] = {}
     for index, entry in enumerate(document.get("categories") or []):
         category = entry if isinstance(entry, dict) else {}
-        number = _integer(category.get("id"))
+        category_id = integer(category.get("id"))
         kind = ""
-        if number is None:
-            kind, message = "unreadable_annotation", f"a category needs an id, got {_short(entry)}"
-        elif number in names:
-            kind, message = "duplicate_id", f"category ids must be unique, got {number} again"
+        if category_id is None:
+            kind, message = "unreadable_annotation", f"a category needs an id, got {short(entry)}"
+        elif category_id in names:
+            kind, message = "duplicate_id", f"category ids must be unique, got {category_id} again"
         else:
-            names[number] = str(category.get("name", number))
+            names[category_id] = str(category.get("name", category_id))
         if kind:
             problems.append(Problem(kind, str(file), f"categories[{index}]", message))
     _report_phantoms(document, file, problems)
     return class_table(sorted(names.items()), class_names)
-
-
-def _integer(value: Any) -> int | None:
-    """A stated whole number, None if it is none."""
-    number = _number(value)
-    if isinstance(value, bool) or not number.is_integer() or abs(number) > _MAX_ID:
-        return None
-    return int(value)
 
 
 def _report_phantoms(document: Row, file: Path, problems: list[Problem]) -> None:
@@ -277,64 +260,3 @@ def _report_phantoms(document: Row, file: Path, problems: list[Problem]) -> None
             )
             where = f"category {category.get('id')}"
             problems.append(Problem("phantom_category", str(file), where, message, "warning"))
-
-
-def _objects(
-    document: Row,
-    file: Path,
-    images: pl.DataFrame,
-    *,
-    known: set[str],
-    classes: ClassTable,
-    problems: list[Problem],
-) -> RawObjects:
-    """The annotations of images and categories that exist."""
-    entries = document["annotations"]
-    objects = [entry if isinstance(entry, dict) else {} for entry in entries]
-    row_of = {image_id: row for row, image_id in enumerate(images["image_id"])}
-    image_ids = [_id_text(entry.get("image_id")) for entry in objects]
-    image_rows = np.array(
-        [-1 if i is None else row_of.get(i, -1) for i in image_ids], dtype=np.int64
-    )
-    categories = [_integer(entry.get("category_id")) for entry in objects]
-    labels = np.array(
-        [UNKNOWN if c is None else classes.label_of.get(c, UNKNOWN) for c in categories],
-        dtype=np.int64,
-    )
-
-    def place(row: int) -> tuple[str, str]:
-        stated = objects[row].get("id")
-        return str(file), f"annotations[{row}]" if stated is None else f"annotation {stated}"
-
-    for row in np.flatnonzero(image_rows < 0).tolist():
-        if image_ids[row] not in known:
-            stated = objects[row].get("image_id")
-            message = f"image_id must name an image of the file, got {stated!r}"
-            problems.append(Problem("unknown_image", *place(row), message))
-    for row in np.flatnonzero((labels == UNKNOWN) & (image_rows >= 0)).tolist():
-        stated = objects[row].get("category_id")
-        message = f"category_id must name a category of the file, got {stated!r}"
-        problems.append(Problem("unknown_category", *place(row), message))
-    problems += excluded_classes(labels, [str(c) for c in categories], str(file))
-    keep = np.flatnonzero((image_rows >= 0) & (labels >= 0))
-    kept = [objects[row] for row in keep.tolist()]
-    ids = [_integer(entry.get("id")) for entry in kept]
-    return RawObjects(
-        image_rows=image_rows[keep],
-        boxes=_boxes(kept),
-        labels=labels[keep],
-        is_crowd=np.array([entry.get("iscrowd") == 1 for entry in kept], dtype=np.bool_),
-        areas=np.array([_number(entry.get("area")) for entry in kept], dtype=np.float64),
-        ids=np.array([-1 if i is None else i for i in ids], dtype=np.int64),
-        place=lambda row: place(int(keep[row])),
-    )
-
-
-def _boxes(objects: list[Row]) -> NDArray[np.float64]:
-    """(M, 4) xyxy, NaN rows where ``bbox`` is not four numbers."""
-    boxes_xywh = np.full((len(objects), 4), np.nan)
-    for row, entry in enumerate(objects):
-        box = entry.get("bbox")
-        if isinstance(box, list) and len(box) == 4:
-            boxes_xywh[row] = [_number(value) for value in box]
-    return xywh_to_xyxy(boxes_xywh)

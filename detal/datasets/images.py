@@ -7,8 +7,8 @@ HEIC through Pillow. Pillow also looks at each header first, for what OpenCV doe
 
 * More than ``MAX_PIXELS`` pixels are refused before anything is decoded.
 * A truncated JPEG is one without an end-of-image marker behind its first scan (some OpenCV versions
-  return such an image half grey); a PNG must have intact chunks up to the last; decoders of the
-  other formats fail by themselves.
+  return such an image half grey); a PNG must have intact chunks up to the last, a GIF its trailer;
+  the decoders of the other formats fail by themselves.
 * A file that Pillow cannot identify is refused, as ultralytics refuses it for training.
 
 Importing this module silences OpenCV's own log: every failure becomes a `DataError`. One message
@@ -61,9 +61,12 @@ IMAGE_SUFFIXES = YOLO_SUFFIXES | {".gif", ".jfif", ".jpe", ".pbm", ".pgm", ".ppm
 # In the order in which they are tried.
 _PIL_FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP"),
-    *("DIB", "GIF", "AVIF", "JPEG2000", "PPM", "HEIF"),
+    *("GIF", "AVIF", "JPEG2000", "PPM", "HEIF"),
 )
+# What OpenCV reads in some versions only.
+_PIL_DECODED_FORMATS = frozenset({"AVIF", "GIF", "HEIF"})
 _PIL_FIRST_SUFFIXES = (".avif", ".heic", ".heif")
+_PNG_END = b"IEND\xaeB`\x82"
 _ORIENTATION_TAG = 274
 _SWAPPING_ORIENTATIONS = frozenset({5, 6, 7, 8})
 # What Pillow's parsers raise on files that are not theirs or are damaged; warnings, because a
@@ -119,7 +122,7 @@ def read_image(path: str | Path) -> DecodedImage:
     header = _identify(io.BytesIO(data), path)
     _check_complete(data, header, path)
     bgr = _decode(data, path.suffix.lower())
-    if bgr is None:
+    if bgr is None and header.format in _PIL_DECODED_FORMATS:
         bgr = _decode_with_pillow(data, path)
     if bgr is None:
         raise DataError(
@@ -206,10 +209,10 @@ def _identify(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
     if not prefix:
         raise DataError(f"image file is empty (0 bytes): {path}")
     for factory, accept in _openers():
-        if accept is not None and not accept(prefix):
-            continue
-        file.seek(0)
         try:
+            if accept is not None and not accept(prefix):
+                continue
+            file.seek(0)
             header: ImageFile.ImageFile = factory(file, "")
         except _PIL_ERRORS:
             continue
@@ -233,7 +236,7 @@ def _orientation(header: ImageFile.ImageFile) -> int:
 
 
 def _check_complete(data: bytes, header: ImageFile.ImageFile, path: Path) -> None:
-    """Raise a DataError for a truncated JPEG and for a PNG with missing or damaged chunks."""
+    """Raise a DataError for what a decoder may pass or complain about on stderr."""
     if header.format in {"JPEG", "MPO"}:
         if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", _first_scan(data)) < 0:
             raise DataError(f"JPEG is truncated (no end-of-image marker): {path}")
@@ -242,6 +245,10 @@ def _check_complete(data: bytes, header: ImageFile.ImageFile, path: Path) -> Non
             header.verify()
         except _PIL_ERRORS as error:
             raise DataError(f"PNG is truncated or damaged ({error}): {path}") from None
+        if not data.endswith(_PNG_END) and _PNG_END not in data:
+            raise DataError(f"PNG is truncated (its last chunk is incomplete): {path}")
+    elif header.format == "GIF" and not data.rstrip(b"\0").endswith(b";"):
+        raise DataError(f"GIF is truncated (no trailer): {path}")
 
 
 def _first_scan(data: bytes) -> int:

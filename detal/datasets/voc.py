@@ -12,7 +12,7 @@ numbers as they stand; so do we: ``FIRST_PIXEL`` is 0, and 1 gives the devkit's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def read_voc(
     )
     annotations = None
     if records:
-        raw = _objects(used, names, classes, first_pixel, problems)
+        raw = _objects(used, files.root, classes, first_pixel, problems)
         images, size_problems = fill_sizes(images, raw.image_rows)
         annotations, box_problems = clean_objects(raw, images)
         problems += size_problems + box_problems
@@ -108,18 +108,16 @@ def _parse(files: VocFiles, problems: list[Problem], *, names_needed: bool) -> d
 
 def _objects(
     used: list[VocImage],
-    names: list[str],
+    root: Path,
     classes: ClassTable,
     first_pixel: int,
     problems: list[Problem],
 ) -> RawObjects:
     """The objects of the images, those with a class that is wanted."""
     objects = [(row, n, o) for row, r in enumerate(used) for n, o in enumerate(r.objects, start=1)]
-    number_of = {name: number for number, name in enumerate(names, start=1)}
-    labels = np.array(
-        [classes.label_of.get(number_of.get(o.name, 0), UNKNOWN) for _, _, o in objects],
-        dtype=np.int64,
-    )
+    category_of = {name: category for category, name in classes.name_of.items()}
+    category_ids = np.array([category_of.get(o.name, 0) for _, _, o in objects], dtype=np.int64)
+    labels = classes.labels(category_ids)
 
     def place(row: int) -> tuple[str, str]:
         image, number, _ = objects[row]
@@ -128,9 +126,7 @@ def _objects(
     for row in np.flatnonzero(labels == UNKNOWN).tolist():
         message = "an object must have a <name>, got none"
         problems.append(Problem("unknown_category", *place(row), message))
-    problems += excluded_classes(
-        labels, [o.name for _, _, o in objects], str(PurePath(used[0].file).parent) if used else ""
-    )
+    problems += excluded_classes(classes, category_ids, str(root))
     keep = np.flatnonzero(labels >= 0)
     kept = [objects[row] for row in keep.tolist()]
     boxes = np.array([o.corners for _, _, o in kept], dtype=np.float64).reshape(-1, 4)

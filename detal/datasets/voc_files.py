@@ -100,31 +100,28 @@ def _match(
     images: list[str], xml: list[str], place: Path, xml_place: Path
 ) -> tuple[list[tuple[str, str | None]], list[str]]:
     """Each image with its XML file, and the XML files that remain."""
-    xml_by_stem = defaultdict(list)
-    for name in xml:
-        xml_by_stem[PurePath(name).stem].append(name)
-    images_of_stem = Counter(PurePath(name).stem for name in images)
-    pairs: dict[str, str | None] = {}
-    for image in images:
+    files = {str(PurePath(name).with_suffix("")): name for name in xml}
+    pairs = {image: files.pop(str(PurePath(image).with_suffix("")), None) for image in images}
+    free = defaultdict(list)
+    for name in files.values():
+        free[PurePath(name).stem].append(name)
+    alone = Counter(PurePath(image).stem for image, name in pairs.items() if name is None)
+    for image in [image for image, name in pairs.items() if name is None]:
         stem = PurePath(image).stem
-        candidates = xml_by_stem.get(stem, [])
-        near = [x for x in candidates if _same_place(image, x, place, xml_place)]
-        lone = candidates if len(candidates) == 1 and images_of_stem[stem] == 1 else []
+        near = [x for x in free[stem] if _same_place(image, x, place, xml_place)]
+        lone = free[stem] if len(free[stem]) == alone[stem] == 1 else []
         pairs[image] = next(iter(near or lone), None)
-    orphans = sorted(set(xml).difference(x for x in pairs.values() if x is not None))
+    orphans = sorted(set(files.values()).difference(x for x in pairs.values() if x is not None))
     left = _match_by_statement(pairs, orphans)
     return list(pairs.items()), left
 
 
 def _same_place(image: str, xml: str, place: Path, xml_place: Path) -> bool:
-    one, other = PurePath(image).parent, PurePath(xml).parent
-    if one == other or one.relative_to(place) == other.relative_to(xml_place):
-        return True
-    # images/a/1.jpg and annotations/a/1.xml below one folder
-    return (
-        place == xml_place
-        and one.relative_to(place).parts[1:] == (other.relative_to(xml_place).parts[1:])
-    )
+    """Whether the folders of two files have the same place below the images and the XML files."""
+    one = PurePath(image).parent.relative_to(place).parts
+    other = PurePath(xml).parent.relative_to(xml_place).parts
+    # Below one folder: images/a/1.jpg and annotations/a/1.xml.
+    return one == other if place != xml_place else one[1:] == other[1:]
 
 
 def _match_by_statement(pairs: dict[str, str | None], orphans: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ Repeated lines are dropped, as there.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_yolo(
     annotations = None
     if any(label.found for label in labels):
         files = [labels[row] for row in readable.tolist()]
-        images, annotations = _annotate(images, files, names, classes, problems)
+        images, annotations = _annotate(images, files, source.file, classes, problems)
     return Dataset(
         name=source.file.parent.name if source.file.stem == "data" else source.file.stem,
         images=images,
@@ -126,18 +127,23 @@ def _images_of(place: Path, root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _read_labels(paths: Sequence[str]) -> Iterator[LabelFile]:
-    """The label file of each image, in order; threads hide the latency of network disks."""
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(_read_label, paths)
+    """The label file of each image, in order."""
+    labels = [label_path(path) for path in paths]
+    existing: set[str] = set()
+    for folder in {os.path.dirname(label) for label in labels}:  # noqa: PTH120
+        if os.path.isdir(folder):  # noqa: PTH112
+            existing.update(entry.path for entry in os.scandir(folder))
+    with ThreadPoolExecutor() as pool:  # hides the latency of network disks
+        files = pool.map(_read_label, (label for label in labels if label in existing))
+        for label in labels:
+            yield next(files) if label in existing else LabelFile(label, found=False)
 
 
 def _read_label(path: str) -> LabelFile:
-    label = label_path(path)
     try:
-        return parse_labels(read_text(Path(label)), label)
+        return parse_labels(read_text(Path(path)), path)
     except DataError as error:
-        found = Path(label).exists()
-        return LabelFile(label, found=found, error=error if found else None)
+        return LabelFile(path, error=error)
 
 
 def _names_or_numbers(
@@ -154,7 +160,7 @@ def _names_or_numbers(
 def _annotate(
     images: pl.DataFrame,
     files: list[LabelFile],
-    names: Sequence[str],
+    source: Path,
     classes: ClassTable,
     problems: list[Problem],
 ) -> tuple[pl.DataFrame, Annotations]:
@@ -169,15 +175,12 @@ def _annotate(
     def place(row: int) -> tuple[str, str]:
         return files[image_rows[row]].path, f"line {lines[row]}"
 
-    known = np.array([*(classes.label_of[i] for i in range(len(names))), UNKNOWN], dtype=np.int64)
-    labels = known[np.minimum(numbers, len(names))]
+    labels = classes.labels(numbers)
     for row in np.flatnonzero(labels == UNKNOWN).tolist():
-        message = (
-            f"class must be 0 to {len(names) - 1} (the names of the dataset), got {numbers[row]}"
-        )
+        found = f"{len(classes.name_of)} classes and class {numbers[row]}"
+        message = f"a class number must be smaller than the number of classes, got {found}"
         problems.append(Problem("unknown_category", *place(row), message))
-    shown = [names[n] if n < len(names) else "" for n in numbers.tolist()]
-    problems += excluded_classes(labels, shown, files[0].path if files else "")
+    problems += excluded_classes(classes, numbers, str(source))
     keep = np.flatnonzero(labels >= 0)
     images, size_problems = fill_sizes(images, image_rows[keep])
     sizes = images.select("width", "height").fill_null(0).to_numpy()[image_rows[keep]]

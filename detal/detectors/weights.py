@@ -70,7 +70,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
         raise DetectorError(
             f"weights must be a state dict saved by torch.save (tensors by name), {path} cannot be "
-            f"read as one: {str(error).splitlines()[0][:200]}"
+            f"read as one: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
         ) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

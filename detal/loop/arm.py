@@ -25,11 +25,14 @@ from numpy.typing import NDArray
 
 from detal.config import SimulateConfig, StrategyConfig
 from detal.datasets import Dataset
+from detal.detectors import Detector
 from detal.errors import DataError
 from detal.evaluation import Predictions, coco_metrics, rare_classes
 from detal.loop.duplicates import near_duplicate_share, thumbnails
-from detal.runs.building import build_budget, build_dataset
+from detal.runs.building import build_budget, build_dataset, build_detector
 from detal.runs.pool import ScoredDataset, candidate_pool
+from detal.runs.scoring import open_store, score_into_store
+from detal.runs.training import train_detector
 from detal.seeding import generator
 from detal.strategies import QueryStrategy, make_strategy
 from detal.structures import Annotations, Budget
@@ -175,8 +178,8 @@ def label_within_budget(
 ) -> NDArray[np.int64]:
     """Let an annotator work through a strategy's batches until the *true* cost uses the budget.
 
-    The strategy sees expected boxes only. Where it expected too many, it is asked again with what is
-    left; the first image that does not fit ends the round.
+    The strategy sees expected boxes only. Where it expected too many, it is asked again with what
+    is left; the first image that does not fit ends the round.
 
     Args:
         pool: Fully annotated pool of P images.

@@ -80,7 +80,7 @@ def _claim(output: Path, config: SimulateConfig) -> None:
 
 
 def _run_units(config: SimulateConfig, progress: Callable[[int, int], None]) -> None:
-    """Initial sets first, then all arms, each in a process of its own with one thread."""
+    """Initial sets first, then all arms, side by side in processes of one thread."""
     initial = [(config, None, seed) for seed in config.seeds]
     arms = [(config, strategy, seed) for seed in config.seeds for strategy in config.strategies]
     total = len(initial) + len(arms) * config.rounds
@@ -88,7 +88,7 @@ def _run_units(config: SimulateConfig, progress: Callable[[int, int], None]) -> 
     # Children inherit the environment: one thread each, or they would fight for the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(
-        config.workers, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+        config.workers, mp_context=multiprocessing.get_context("spawn")
     ) as pool:
         for units in (initial, arms):
             futures = [pool.submit(_run_unit, *unit) for unit in units]

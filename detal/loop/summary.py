@@ -75,9 +75,9 @@ def summarise(points: pl.DataFrame) -> dict[str, Any]:
 
     Returns:
         ``seeds``, and per strategy ``points`` (one per seed and round), ``area`` per axis and
-        metric with intervals, ``boxes_to_reach_random``, and ``next_100_boxes``; ``win_matrix`` holds the
-        differences of the mAP areas over boxes, row minus column. Intervals are 95 % bootstrap
-        intervals over seeds.
+        metric with intervals, ``boxes_to_reach_random``, and ``next_100_boxes``; ``win_matrix``
+        holds the differences of the mAP areas over boxes, row minus column. Intervals are 95 %
+        bootstrap intervals over seeds.
     """
     curves = {
         (axis, metric): _curves(points, axis=axis, metric=metric)

@@ -51,8 +51,8 @@ class ClassBalance:
         order = np.lexsort((np.arange(len(self.before)), -self.added, -self.before))
         kept = order
         if len(order) > _MOST_CLASSES:
-            order_present = order[(self.before[order] > 0) | (self.added[order] >= _LEAST_ADDED)]
-            head, others = np.split(order_present, [_MOST_CLASSES // 2])
+            present = order[(self.before[order] > 0) | (self.added[order] >= _LEAST_ADDED)]
+            head, others = np.split(present, [_MOST_CLASSES // 2])
             gaining = others[np.argsort(-self.added[others], kind="stable")]
             chosen = np.concatenate([head, gaining[: _MOST_CLASSES - len(head)]])
             kept = order[np.isin(order, chosen)]

@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def commit(folder: Path) -> str | None:
-    """The commit checked out in ``folder``, with ``+`` if the tree was changed; None outside git."""
+    """The commit of ``folder``, with ``+`` if its tree was changed; None outside git."""
     try:
         head = _git(folder, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(folder, "status", "--porcelain") else "")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detal.scoring import score_shards
-
 from detal.detectors import Detector
+from detal.scoring import score_shards
 from detal.store import Store, StoredImages, image_keys
 
 __all__ = ["ProgressCallback", "open_store", "score_into_store"]

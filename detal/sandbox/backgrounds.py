@@ -63,7 +63,8 @@ def _noise(side: int, rng: np.random.Generator) -> Field:
 def _tiles(side: int, rng: np.random.Generator) -> Field:
     count = int(rng.integers(3, 12))
     grid = rng.uniform(-1.0, 1.0, (count, count)).astype(np.float32)
-    return cv2.resize(grid, (side, side), interpolation=cv2.INTER_NEAREST)
+    tiles = cv2.resize(grid, (side, side), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(tiles, dtype=np.float32)
 
 
 def _clutter(canvas: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import cv2
 import numpy as np
 
 from detal.errors import ConfigError
 from detal.sandbox.digits import CLASS_NAMES, class_prior, handwriting
-from detal.sandbox.scenes import draw_scene, render
+from detal.sandbox.scenes import MAX_DIGITS, draw_scene, render
+from detal.sandbox.writer import Row, SplitWriter, write_json
 from detal.seeding import generator
 
 __all__ = ["SPLITS", "Sandbox", "draw_image", "make_sandbox", "split_sizes"]
@@ -34,14 +32,6 @@ _SEED_HEAD = 40
 _VIDEO_SHARE = 0.7  # of the blocks of the pool
 _VIDEO_FRAMES = (4, 10)
 _IDS_PER_SPLIT = 10_000_000
-_DESCRIPTION = {
-    "description": "detal sandbox: handwritten digits composed on generated backgrounds",
-    "handwriting": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak; UCI), "
-    "CC BY 4.0, through scikit-learn's load_digits",
-}
-_CATEGORIES = [{"id": i + 1, "name": name} for i, name in enumerate(CLASS_NAMES)]
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -111,13 +101,13 @@ def make_sandbox(
     handwriting("seed")  # fails before anything is written if scikit-learn is missing
     output.mkdir(parents=True, exist_ok=True)
     recipe: Row = {"recipe": _RECIPE, "arguments": asdict(arguments), "complete": False}
-    _write_json(output / "recipe.json", recipe)
+    write_json(output / "recipe.json", recipe)
     done = 0
     with _mapper(workers) as run:
         for split in SPLITS:
-            jobs = _jobs(output, split, sizes[split], arguments)
-            with _SplitWriter(output, split) as writer:
-                for rows in run(_make_chunk, jobs):
+            first_id = _first_id(split, per_image=MAX_DIGITS)
+            with SplitWriter(output, split, first_id=first_id) as writer:
+                for rows in run(_make_chunk, _jobs(output, split, sizes[split], arguments)):
                     writer.add(*rows)
                     done += len(rows[0])
                     if progress:
@@ -125,7 +115,7 @@ def make_sandbox(
             recipe.setdefault("splits", {})[split] = writer.summary()
     recipe["versions"] = {"numpy": np.__version__, "opencv": cv2.__version__}
     recipe["complete"] = True
-    _write_json(output / "recipe.json", recipe)
+    write_json(output / "recipe.json", recipe)
     return Sandbox(output, created=True)
 
 
@@ -256,7 +246,7 @@ def draw_image(
         first_label=index % len(CLASS_NAMES) if split == "seed" and index < _SEED_HEAD else None,
     )
     pixels, placed = render(scene, frame, rng=generator(seed, "sandbox", "frame", split, index))
-    image_id = SPLITS.index(split) * _IDS_PER_SPLIT + index + 1
+    image_id = _first_id(split) + index
     image = {
         "id": image_id,
         "file_name": f"images/{split}/{index:06d}.jpg",
@@ -280,6 +270,11 @@ def draw_image(
     return jpeg.tobytes(), image, annotations
 
 
+def _first_id(split: str, *, per_image: int = 1) -> int:
+    """First id of the split's images, or of its annotations with as many per image."""
+    return SPLITS.index(split) * _IDS_PER_SPLIT * per_image + 1
+
+
 def _position(split: str, index: int, seed: int) -> tuple[int, int, str | None]:
     """Scene, frame and group of an image; a function of its own block of images only.
 
@@ -294,75 +289,3 @@ def _position(split: str, index: int, seed: int) -> tuple[int, int, str | None]:
     if has_video and start <= place < start + length:
         return block * _BLOCK + start, place - start, f"video-{block:06d}"
     return index, 0, None
-
-
-class _SplitWriter:
-    """Collects a split's rows on disk and joins them to COCO files when it is left."""
-
-    def __init__(self, root: Path, split: str) -> None:
-        self._root, self._split = root, split
-        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
-        self._annotations = tempfile.TemporaryFile("w+", encoding="utf-8")
-        self._next_id = SPLITS.index(split) * 20 * _IDS_PER_SPLIT + 1
-        self._num_images = 0
-        self._counts = np.zeros(len(CLASS_NAMES), dtype=np.int64)
-
-    def __enter__(self) -> _SplitWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._images, self._annotations:
-            if kind is not None:
-                return
-            if self._split == "pool":
-                self._join("pool", annotated=False)
-                self._join("pool_truth", annotated=True)
-            else:
-                self._join(self._split, annotated=True)
-
-    def add(self, images: list[Row], annotations: list[list[Row]]) -> None:
-        """Append images and, per image, its annotations."""
-        for image, boxes in zip(images, annotations, strict=True):
-            _append(self._images, image)
-            self._num_images += 1
-            for box in boxes:
-                _append(self._annotations, {"id": self._next_id, **box})
-                self._next_id += 1
-                self._counts[box["category_id"] - 1] += 1
-
-    def summary(self) -> Row:
-        """Numbers of images and of objects per class."""
-        return {
-            "images": self._num_images,
-            "boxes": int(self._counts.sum()),
-            "classes": dict(zip(CLASS_NAMES, self._counts.tolist(), strict=True)),
-        }
-
-    def _join(self, name: str, *, annotated: bool) -> None:
-        """An unlabelled file has no key ``annotations`` at all: an empty list says "no objects"."""
-        path = self._root / f"{name}.json"
-        part = path.with_suffix(".json.part")
-        with part.open("w", encoding="utf-8", newline="\n") as out:
-            head = {"info": _DESCRIPTION, "categories": _CATEGORIES}
-            out.write(json.dumps(head)[:-1] + ',\n"images": [')
-            _copy(self._images, out)
-            if annotated:
-                out.write('],\n"annotations": [')
-                _copy(self._annotations, out)
-            out.write("]}\n")
-        os.replace(part, path)
-
-
-def _append(spool: TextIO, row: Row) -> None:
-    spool.write(("," if spool.tell() else "") + "\n" + json.dumps(row))
-
-
-def _copy(spool: TextIO, out: TextIO) -> None:
-    spool.seek(0)
-    shutil.copyfileobj(spool, out)
-
-
-def _write_json(path: Path, content: Row) -> None:
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from detal.sandbox.backgrounds import draw_background
 from detal.sandbox.digits import Handwriting, draw_digit
 
-__all__ = ["MIN_VISIBLE", "Placed", "Scene", "draw_scene", "render"]
+__all__ = ["MAX_DIGITS", "MIN_VISIBLE", "Placed", "Scene", "draw_scene", "render"]
 
 MIN_VISIBLE = 0.5
 """Share of a digit's ink that stays visible under whatever covers it."""
 
+MAX_DIGITS = 20
+
 _SIZES_PX = (10.0, 60.0)
 _CROWDED_SIZES_PX = (10.0, 24.0)
+_OCCLUDED = 0.15  # of the digits that are wide enough
 _MAX_FRAMES = 10
 _PAN_PX = 2.0
 _LUMA = np.array([0.114, 0.587, 0.299])  # of B, G, R
@@ -136,7 +139,7 @@ def _draw_contents(
     if kind < 0.04 and first_label is None:
         count = 0
     elif kind > 0.93:
-        count = int(rng.integers(10, 21))
+        count = int(rng.integers(10, MAX_DIGITS + 1))
         low, high = _CROWDED_SIZES_PX
     labels = rng.choice(len(prior), size=count, p=prior).tolist()
     if first_label is not None:
@@ -180,7 +183,8 @@ def _ink(local: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.flo
     if not 0.0 <= brightness + sign * contrast <= 255.0:
         sign = 1.0 if brightness < 127.5 else -1.0
     tint = rng.normal(0.0, 0.35, 3)
-    return np.clip(mean + sign * contrast * (1.0 + tint - tint @ _LUMA), 0.0, 255.0)
+    colour = mean + sign * contrast * (1.0 + tint - tint @ _LUMA)
+    return np.asarray(np.clip(colour, 0.0, 255.0))
 
 
 def _occluder(digit: Sprite, rng: np.random.Generator) -> Sprite:
@@ -245,7 +249,7 @@ def _cover(
         right, bottom = np.minimum(high, digit_xy + digit.alpha.shape[::-1]).astype(int)
         if left < right and top < bottom:
             rest = rest.copy()
-            x, y = (digit_xy).astype(int)
+            x, y = digit_xy.astype(int)
             u, v = xy.astype(int)
             over = sprite.alpha[top - v : bottom - v, left - u : right - u]
             rest[top - y : bottom - y, left - x : right - x] *= 1.0 - over
@@ -266,7 +270,8 @@ def _placed(sprite: Sprite, xy: NDArray[np.float64], rest: NDArray[np.float32]) 
 def _crop(scene: Scene, frame: int) -> NDArray[np.float32]:
     margin = (len(scene.canvas) - scene.size_px) // 2
     left, top = (margin + np.round(frame * scene.pan)).astype(int)
-    return scene.canvas[top : top + scene.size_px, left : left + scene.size_px].copy()
+    view = scene.canvas[top : top + scene.size_px, left : left + scene.size_px]
+    return np.array(view)
 
 
 def _expose(
@@ -274,7 +279,7 @@ def _expose(
 ) -> NDArray[np.uint8]:
     """Blur, exposure drift (none in the first frame) and sensor noise."""
     if scene.blur_px > 0:
-        image = cv2.GaussianBlur(image, (0, 0), scene.blur_px)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), scene.blur_px), dtype=np.float32)
     drift = rng.normal(0.0, 3.0) if frame else 0.0
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(scene.noise)
-    return np.clip(image + drift + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + drift + noise, 0, 255), dtype=np.uint8)

@@ -5,6 +5,8 @@ Exact ties are broken by image id: here they mean equal features, so either imag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,11 +60,10 @@ def _farthest_first(candidates: Candidates, metric: Metric) -> Order:
         score = float(key[index]) if covered else float("nan")
         taken = yield Choice(index, score, _core_set_reason(score, rank))
         key[index] = -np.inf
-        if taken:
-            distance = space.distance_to(index)
-            key = np.where(
-                np.isneginf(key), key, np.minimum(key, distance) if covered else distance
-            )
+        if taken and covered:
+            np.minimum(key, space.distance_to(index), out=key)  # -inf stays
+        elif taken:
+            key = np.where(np.isneginf(key), key, space.distance_to(index))
             covered = True
 
 
@@ -76,12 +77,12 @@ def kmeans(*, metric: Metric = "cosine") -> MeasureSelector:
     """One image from each of as many clusters as the budget buys images.
 
     Prefers typical images of every region: the member nearest to each centre (k-means++ seeding,
-    Arthur & Vassilvitskii 2007, then Lloyd), larger clusters first; then the second nearest of
-    each, and so on, which fills budgets in boxes and makes up for images that a guard turned down.
-    Blind to the detector's doubts and to what is labelled already (use ``dedup.distance`` for
-    that). Cost: k-means with k = budget / mean cost on at most max(50,000, 20 k) images, drawn at
-    random, and one assignment of the pool, O(P k D). Failure mode: rare content shares a cluster
-    with common content and is never the centre.
+    Arthur & Vassilvitskii 2007, then Lloyd), larger clusters first; where a guard or the budget
+    turns an image down, the next nearest of its cluster takes its place. Then a second one of each,
+    and so on, as long as the budget lasts. Blind to the detector's doubts and to what is labelled
+    already (use ``dedup.distance`` for that). Cost: k-means with k = budget / mean cost on at most
+    max(50,000, 20 k) images, drawn at random, and one assignment of the pool, O(P k D). Failure
+    mode: rare content shares a cluster with common content and is never the centre.
 
     Args:
         metric: ``cosine`` or ``euclidean``.
@@ -99,18 +100,26 @@ def _round_robin(
     candidates: Candidates, metric: Metric, budget: Budget, rng: np.random.Generator
 ) -> Order:
     space = Space(candidates.require_features("kmeans"), metric=metric)
-    labels, distances = _clusters(space, k=_affordable(candidates, budget), rng=rng)
-    sizes = np.bincount(labels)
-    place = np.empty(len(sizes), dtype=np.int64)  # largest cluster first
-    place[np.lexsort((np.arange(len(sizes)), -sizes))] = np.arange(len(sizes))
-    within = _rank_within(labels, distances)
-    for index in np.lexsort((place[labels], within)).tolist():
-        label = labels[index]
-        nth = "" if within[index] == 0 else f"number {within[index] + 1} "
-        why = (
-            f"{nth}nearest to the centre of cluster {place[label] + 1} of "
-            f"{np.count_nonzero(sizes)}, which holds {sizes[label]} of {len(labels)}"
-        )
+    clusters = _clusters(space, k=_affordable(candidates, budget), rng=rng)
+    queues = [
+        _members_in_turn(members, f"cluster {number} of {len(clusters)}", len(candidates))
+        for number, members in enumerate(clusters, start=1)
+    ]
+    while queues:
+        left = []
+        for queue in queues:
+            for choice in queue:
+                taken = yield choice
+                if taken:
+                    left.append(queue)
+                    break
+        queues = left
+
+
+def _members_in_turn(members: NDArray[np.int64], cluster: str, total: int) -> Iterator[Choice]:
+    for nth, index in enumerate(members.tolist(), start=1):
+        place = "" if nth == 1 else f"number {nth} "
+        why = f"{place}nearest to the centre of {cluster}, which holds {len(members)} of {total}"
         yield Choice(index, float("nan"), why)
 
 
@@ -120,22 +129,15 @@ def _affordable(candidates: Candidates, budget: Budget) -> int:
     return int(np.clip(budget.amount / mean_cost, 1, len(candidates))) if mean_cost > 0 else 1
 
 
-def _clusters(
-    space: Space, *, k: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(P,) cluster of each candidate and squared distance to its centre."""
+def _clusters(space: Space, *, k: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Members of each cluster, nearest to its centre first; largest cluster first."""
     limit = max(_FIT_POINTS, _FIT_POINTS_PER_CLUSTER * k)
     sample = rng.permutation(len(space))[:limit] if len(space) > limit else np.arange(len(space))
     centres = fit_centres(space.points(np.sort(sample)), k=k, rng=rng)
-    parts = [assign(space.points(rows), centres) for rows in space.blocks()]
-    labels, distances = zip(*parts, strict=True)
-    return np.concatenate(labels), np.concatenate(distances)
-
-
-def _rank_within(labels: NDArray[np.int64], distances: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(P,) 0 for the image nearest to its centre, 1 for the next, …; ties by position."""
-    order = np.lexsort((np.arange(len(labels)), distances, labels))
-    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    within = np.empty(len(labels), dtype=np.int64)
-    within[order] = np.arange(len(labels)) - np.repeat(starts, counts)
-    return within
+    labels, distances = map(
+        np.concatenate,
+        zip(*(assign(space.points(rows), centres) for rows in space.blocks()), strict=True),
+    )
+    order = np.lexsort((np.arange(len(space)), distances, labels))
+    members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    return sorted(members, key=len, reverse=True)

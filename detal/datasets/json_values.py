@@ -1,0 +1,65 @@
+"""Numbers and ids out of JSON values that may be anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detal.datasets.listing import storable
+
+__all__ = ["NO_INTEGER", "id_text", "integer", "integers", "number", "numbers", "short"]
+
+NO_INTEGER = -(2**63)
+"""Stands for a value that is no whole number."""
+
+_MAX_INTEGER = 2**62  # fits int64 with room above
+
+
+def id_text(value: Any) -> str | None:
+    """An id as text (17, 17.0 and "17" are one id), or None if it is no id."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    usable = (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, str) and value != "" and storable(value)
+    )
+    return str(value) if usable else None
+
+
+def number(value: Any) -> float:
+    """A number, NaN if it is none."""
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+def numbers(values: Sequence[Any]) -> NDArray[np.float64]:
+    """(n,) numbers, NaN where there is none."""
+    try:
+        return np.array(values, dtype=np.float64).reshape(len(values))
+    except (TypeError, ValueError, OverflowError):
+        return np.array([number(value) for value in values], dtype=np.float64)
+
+
+def integer(value: Any) -> int | None:
+    """A whole number, None if it is none or too large for a table."""
+    if type(value) is int:
+        return value if abs(value) <= _MAX_INTEGER else None
+    usable = isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_INTEGER
+    return int(value) if usable else None
+
+
+def integers(values: Sequence[Any]) -> NDArray[np.int64]:
+    """(n,) whole numbers, ``NO_INTEGER`` where there is none."""
+    whole = (integer(value) for value in values)
+    return np.array([NO_INTEGER if v is None else v for v in whole], dtype=np.int64)
+
+
+def short(value: Any) -> str:
+    """A value for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
