@@ -38,6 +38,8 @@ class _Section(BaseModel):
 
 PathText = Annotated[str, Field(min_length=1)]
 
+# Another model or amount keeps the other keys of its section; another dataset or strategy does not.
+_MERGED = {"detector", "budget"}
 _PATH_KEYS = {"path", "images", "metadata", "weights", "output", "store", "init", "backbone"}
 _MODEL_KEYS = {"weights", "init"}
 # A section may be given as one value: `pool=images/` is `pool.path=images/`.
@@ -334,10 +336,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
             node[part] = {}
         node = node[part]
     change = _resolve({leaf: value}, Path.cwd())
-    if not parents and isinstance(change[leaf], dict) and isinstance(node.get(leaf), dict):
-        node[leaf] = {**node[leaf], **change[leaf]}
-    else:
-        node.update(change)
+    mergeable = leaf in _MERGED and not parents
+    if mergeable and isinstance(node.get(leaf), dict) and isinstance(change[leaf], dict):
+        change = {leaf: {**node[leaf], **change[leaf]}}
+    node.update(change)
 
 
 def _resolve(data: dict[str, Any], base: Path) -> dict[str, Any]:

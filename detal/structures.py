@@ -228,6 +228,20 @@ class Annotations:
         )
 
     @staticmethod
+    def concat(parts: Sequence[Annotations]) -> Annotations:
+        """The images of all parts, in order; ids are numbered anew, 1..M."""
+        boxes = np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)])
+        counts = [np.diff(part.offsets) for part in parts]
+        return Annotations(
+            offsets=np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts])),
+            boxes=boxes,
+            labels=np.concatenate([np.zeros(0, np.int64), *(part.labels for part in parts)]),
+            is_crowd=np.concatenate([np.zeros(0, np.bool_), *(part.is_crowd for part in parts)]),
+            areas=np.concatenate([np.zeros(0), *(part.areas for part in parts)]),
+            ids=np.arange(1, len(boxes) + 1),
+        )
+
+    @staticmethod
     def from_lists(
         boxes: Sequence[NDArray[Any]],
         labels: Sequence[NDArray[Any]],

@@ -39,6 +39,13 @@ def test_shorthands_and_scientific_numbers() -> None:
     assert config.labeled is None
 
 
+def test_another_strategy_drops_the_options_and_another_amount_keeps_the_unit() -> None:
+    before = [*MINIMAL, "strategy.name=entropy", "strategy.aggregation=sum", "budget.unit=boxes"]
+    config = load_config(SelectConfig, None, [*before, "strategy=core_set", "budget=7"])
+    assert (config.strategy.name, config.strategy.options) == ("core_set", {})
+    assert (config.budget.amount, config.budget.unit) == (7, "boxes")
+
+
 def test_strategy_options_are_free() -> None:
     config = load_config(
         SelectConfig, None, [*MINIMAL, "strategy.name=entropy", "strategy.aggregation=sum"]

@@ -167,7 +167,7 @@ def test_out_of_memory_halves_the_batch(pool, caplog, error):
 
 
 def test_one_image_too_large_for_memory(pool):
-    with pytest.raises(DetectorError, match=r"one image does not fit .*bild ä 0"):
+    with pytest.raises(DetectorError, match=r"one image does not fit .*bild ä \d"):
         list(score_shards(Small(0, torch.OutOfMemoryError("x")), [pool], batch_size=2))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
@@ -14,14 +13,13 @@ from numpy.typing import NDArray
 from detal.datasets.dataset import Dataset, Problem
 from detal.datasets.images import image_size, read_image
 from detal.datasets.objects import OVERHANG_PX
+from detal.datasets.threads import map_in_threads
 from detal.errors import DataError
 
 __all__ = ["check_dataset", "problems_table"]
 
-_CHUNK = 512  # images under way at a time: bounds memory for any number of images
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
     """What one image file is: its size and, if decoded, its content, or what is wrong with it."""
 
@@ -45,12 +43,12 @@ def check_dataset(
         decode: Decode each image. Otherwise only its header is read: truncated files and equal
             contents stay unnoticed.
         workers: Threads; by default a few per core.
-        progress: Called now and then with the number of images done.
+        progress: Called after each image with the number of images done.
     """
     looks: list[_Look] = []
-    paths = dataset.images["path"].to_list()
-    for part in _look_at_all(paths, decode=decode, workers=workers):
-        looks += part
+    look_at = _decode if decode else _read_header
+    for look in map_in_threads(look_at, dataset.images["path"].to_list(), workers=workers):
+        looks.append(look)
         if progress is not None:
             progress(len(looks))
     found = [
@@ -68,15 +66,6 @@ def problems_table(problems: Sequence[Problem]) -> pl.DataFrame:
     """One row per problem: ``kind, file, where, message, severity``."""
     schema = {field.name: pl.String() for field in fields(Problem)}
     return pl.DataFrame([astuple(problem) for problem in problems], schema=schema, orient="row")
-
-
-def _look_at_all(
-    paths: Sequence[str], *, decode: bool, workers: int | None
-) -> Iterator[list[_Look]]:
-    look = _decode if decode else _read_header
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(paths), _CHUNK):
-            yield list(pool.map(look, paths[start : start + _CHUNK]))
 
 
 def _decode(path: str) -> _Look:

@@ -21,8 +21,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -34,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
+from detal.datasets.threads import map_in_threads
 from detal.errors import DataError
 
 __all__ = [
@@ -160,10 +160,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def image_sizes(
     paths: Sequence[str], *, workers: int | None = None
-) -> Iterable[tuple[int, int] | DataError]:
+) -> Iterator[tuple[int, int] | DataError]:
     """Width and height of each image (`image_size`) in order, or the error that prevents it."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(_size_or_error, paths)
+    return map_in_threads(_size_or_error, paths, workers=workers)
 
 
 def _size_or_error(path: str) -> tuple[int, int] | DataError:

@@ -40,15 +40,19 @@ def join_metadata(dataset: Dataset, path: str | Path) -> Dataset:
     images = dataset.images.with_columns(
         pl.int_range(len(dataset), dtype=pl.Int64).alias("__row")
     ).join(kept, on="__row", how="left", suffix="__new", maintain_order="left")
-    for column in kept.columns:
-        if column == "__row":
-            continue
-        new = f"{column}__new"
-        if new in images.columns:
-            images = images.with_columns(
-                pl.coalesce(pl.col(new).cast(images.schema[column], strict=False), column)
-            ).drop(new)
+    for name in kept.columns:
+        if f"{name}__new" in images.columns:
+            images = images.with_columns(_overridden(images, name)).drop(f"{name}__new")
     return replace(dataset, images=images.drop("__row"), problems=(*dataset.problems, *problems))
+
+
+def _overridden(images: pl.DataFrame, name: str) -> pl.Series:
+    """A column with the new values where there are any; as text if the types differ."""
+    old, new = images[name], images[f"{name}__new"]
+    if old.dtype != new.dtype:
+        old, new = old.cast(pl.String), new.cast(pl.String)
+    merged: pl.Series = new.zip_with(new.is_not_null(), old)
+    return merged.alias(name)
 
 
 def _read_csv(file: Path) -> tuple[pl.DataFrame, str]:

@@ -67,6 +67,8 @@ def fill_sizes(
     unknown = (images["width"].is_null() | images["height"].is_null()).to_numpy()
     rows = np.unique(image_rows)
     rows = rows[unknown[rows]]
+    if not len(rows):
+        return images, []
     widths, heights = (images[name].to_list() for name in ("width", "height"))
     problems = []
     paths = images["path"][rows].to_list()
@@ -77,11 +79,9 @@ def fill_sizes(
             problems.append(Problem(kind, path, images["image_id"][row], message))
         else:
             widths[row], heights[row] = size
-    if len(rows):
-        images = images.with_columns(
-            pl.Series("width", widths, dtype=pl.Int32), pl.Series("height", heights, dtype=pl.Int32)
-        )
-    return images, problems
+    sizes = {"width": widths, "height": heights}
+    columns = [pl.Series(name, values, dtype=pl.Int32) for name, values in sizes.items()]
+    return images.with_columns(columns), problems
 
 
 def clean_objects(

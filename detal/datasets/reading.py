@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +58,9 @@ FORMATS: tuple[str, ...] = get_args(DatasetFormat)
 """Names that ``format`` may have."""
 
 
+_LOOK_AT = 10_000  # files of a folder that tell its format: a pool may hold millions
+
+
 def open_dataset(
     path: str | Path,
     *,
@@ -84,7 +86,7 @@ def open_dataset(
     """
     if format not in FORMATS:
         raise ConfigError(unknown_name("dataset format", format, FORMATS))
-    if not os.path.lexists(path) and not glob.has_magic(str(path)):
+    if not absolute(path).exists() and not glob.has_magic(str(path)):
         raise DataError(_nothing_there(absolute(path)))
     name = detect_format(path) if format == "auto" else format
     dataset = READERS[name](path, images_root=images_root, split=split, class_names=class_names)
@@ -144,9 +146,9 @@ def _detect_folder(folder: Path) -> str:
 
 
 def _is_voc(folder: Path) -> bool:
-    if (find_voc_root(folder) / "Annotations").is_dir():
-        return True
-    xml = next(files_below(folder, {".xml"}), None)
+    """Whether one of the first files below is VOC XML."""
+    files = files_below(find_voc_root(folder), IMAGE_SUFFIXES | {".xml"})
+    xml = next((f for f in itertools.islice(files, _LOOK_AT) if f.lower().endswith(".xml")), None)
     if xml is None:
         return False
     try:

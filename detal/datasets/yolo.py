@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from detal.datasets.listing import (
     unique_files,
 )
 from detal.datasets.objects import RawObjects, clean_objects, fill_sizes
+from detal.datasets.threads import map_in_threads
 from detal.datasets.yolo_labels import LabelFile, label_path, parse_labels
 from detal.datasets.yolo_yaml import SPLITS, YoloSource, read_source
 from detal.errors import DataError, unknown_name
@@ -102,19 +102,21 @@ def _entries(
     split_of: dict[str, str | None] = {}
     missing = []
     for name in source.splits if split is None else (split,):
-        for place in source.splits[name]:
-            if not place.exists():
-                missing.append(place)
-                message = f"split {name!r} must be a folder or a text file, {place} does not exist"
-                problems.append(
-                    Problem("missing_split", str(source.file), name, message, "warning")
-                )
-                continue
-            for entry in _images_of(place, source.root):
-                entries.append(entry)
-                split_of.setdefault(entry[0], name if name in SPLITS else None)
+        present = [place for place in source.splits[name] if place.exists()]
+        missing += [(name, place) for place in source.splits[name] if place not in present]
+        found = [entry for place in present for entry in _images_of(place, source.root)]
+        shared = [entry for entry in found if entry[0] in split_of]
+        if shared:
+            message = f"splits must not share images, {len(shared)} are in an earlier one too"
+            problems.append(Problem("shared_images", str(source.file), name, message, "warning"))
+        new = [entry for entry in found if entry[0] not in split_of]
+        split_of |= {path: name if name in SPLITS else None for path, _, _ in new}
+        entries += new
     if missing and not entries:
-        raise DataError(f"{source.file}: no image folder or list exists: {missing[0]}")
+        raise DataError(f"{source.file}: no image folder or list exists: {missing[0][1]}")
+    for name, place in missing:
+        message = f"split {name!r} must be a folder or a text file, {place} does not exist"
+        problems.append(Problem("missing_split", str(source.file), name, message, "warning"))
     return entries, split_of
 
 
@@ -133,10 +135,9 @@ def _read_labels(paths: Sequence[str]) -> Iterator[LabelFile]:
     for folder in {os.path.dirname(label) for label in labels}:  # noqa: PTH120
         if os.path.isdir(folder):  # noqa: PTH112
             existing.update(entry.path for entry in os.scandir(folder))
-    with ThreadPoolExecutor() as pool:  # hides the latency of network disks
-        files = pool.map(_read_label, (label for label in labels if label in existing))
-        for label in labels:
-            yield next(files) if label in existing else LabelFile(label, found=False)
+    files = map_in_threads(_read_label, [label for label in labels if label in existing])
+    for label in labels:
+        yield next(files) if label in existing else LabelFile(label, found=False)
 
 
 def _read_label(path: str) -> LabelFile:

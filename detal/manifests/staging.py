@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detal.errors import ConfigError
 
-__all__ = ["check_output", "staged_folder"]
+__all__ = ["check_output", "recover_folder", "staged_folder"]
 
 _MARKER = ".detal.json"
 
@@ -21,13 +21,14 @@ def staged_folder(output: Path) -> Iterator[Path]:
     """A new folder beside ``output`` to write into, moved to ``output`` when the block ends well.
 
     If the block raises, ``output`` is as it was. An older folder is replaced if `check_output`
-    allows it; it is moved aside first, so a kill between the two renames leaves it under the hidden
-    name ``.<name>.detal-old``. One run at a time may write to one ``output``.
+    allows it; it is moved aside first, and a kill between the two renames leaves it there until
+    `recover_folder`. One run at a time may write to one ``output``.
 
     Raises:
         ConfigError: As `check_output`.
     """
     output = output.absolute()
+    recover_folder(output)
     check_output(output)
     staging = output.with_name(f".{output.name}.detal-new")
     shutil.rmtree(staging, ignore_errors=True)
@@ -42,6 +43,15 @@ def staged_folder(output: Path) -> Iterator[Path]:
         _replace(output, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def recover_folder(output: Path) -> None:
+    """Undo what a kill inside `staged_folder` left: the older folder is back, or out of the way."""
+    old = _moved_aside(output)
+    if output.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(output)
 
 
 def check_output(output: Path) -> None:
@@ -84,8 +94,12 @@ def _replace(output: Path, staging: Path) -> None:
     if not output.exists():
         staging.rename(output)
         return
-    old = output.with_name(f".{output.name}.detal-old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = _moved_aside(output)
     output.rename(old)
     staging.rename(output)
     shutil.rmtree(old)
+
+
+def _moved_aside(output: Path) -> Path:
+    output = output.absolute()
+    return output.with_name(f".{output.name}.detal-old")

@@ -223,12 +223,11 @@ class _Tile:
         axes.set_ylim(height / 2 + side - 0.5, height / 2 - side - 0.5)
 
     def _draw_boxes(self, axes: Axes, scale: float, side: int) -> None:
-        scores = self.detections.scores.numpy()
-        visible = np.arange(min(len(scores), _BOXES_SHOWN))
-        boxes = self.detections.boxes.numpy()[visible] * scale - 0.5
-        labels = self.detections.labels.numpy()[visible]
+        scores = self.detections.scores.numpy()[:_BOXES_SHOWN]
+        boxes = self.detections.boxes.numpy()[:_BOXES_SHOWN] * scale - 0.5
+        labels = self.detections.labels.numpy()[:_BOXES_SHOWN]
         # Strongest last, so that its label is not covered.
-        for place in reversed(range(len(visible))):
+        for place in reversed(range(len(scores))):
             left, top, right, bottom = boxes[place]
             color = class_color(int(labels[place]))
             axes.add_patch(
@@ -241,7 +240,7 @@ class _Tile:
                 axes.text(
                     max(left, 0) + side * 0.008,
                     max(top, side * 0.045),
-                    f"{name} {scores[visible[place]]:.2f}",
+                    f"{name} {scores[place]:.2f}",
                     size=5.6,
                     color="white",
                     va="bottom",

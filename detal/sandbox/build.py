@@ -156,7 +156,8 @@ def _is_complete(root: Path, arguments: _Arguments, sizes: dict[str, int]) -> bo
     wanted = {"recipe": _RECIPE, **asdict(arguments)}
     if root.exists() and not root.is_dir():
         raise ConfigError(f"the sandbox's output must be a folder, found a file: {root}")
-    names = [name for name in ("images", *(f"{s}.json" for s in SPLITS)) if (root / name).exists()]
+    ours = ["images", *(f"{name}.json" for name in (*SPLITS, "pool_truth"))]
+    names = [name for name in ours if (root / name).exists()]
     if not recipe_path.is_file():
         if names:
             raise ConfigError(
@@ -175,12 +176,12 @@ def _is_complete(root: Path, arguments: _Arguments, sizes: dict[str, int]) -> bo
             f"{root} holds a sandbox of {held}, asked for {wanted}: "
             f"choose another folder or delete that one"
         )
-    return complete and len(names) == len(SPLITS) + 1 and _all_images(root, sizes)
+    return complete and names == ours and _all_images(root, sizes)
 
 
 def _all_images(root: Path, sizes: dict[str, int]) -> bool:
     folders = {split: root / "images" / split for split in SPLITS}
-    return (root / "pool_truth.json").is_file() and all(
+    return all(
         folder.is_dir() and sum(1 for _ in folder.glob("*.jpg")) == sizes[split]
         for split, folder in folders.items()
     )

@@ -24,7 +24,7 @@ CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "e
 _COMMON_FIRST = (3, 7, 0, 9, 4, 1, 6, 2, 8, 5)
 _TAIL_RATIO = 40.0
 _MEASURED_FLOOR = 0.05
-_WRITERS = {"train": (0.0, 0.6), "reference": (0.6, 0.75), "test": (0.75, 1.0)}
+_SHARES = {"train": (0.0, 0.6), "reference": (0.6, 0.75), "test": (0.75, 1.0)}
 _SOURCE_OF = {"seed": "train", "pool": "train", "reference": "reference", "test": "test"}
 
 
@@ -59,7 +59,7 @@ def handwriting(split: str) -> Handwriting:
             "pip install 'detal[sandbox]'"
         ) from error
     digits = load_digits()
-    low, high = _WRITERS[_SOURCE_OF[split]]
+    low, high = _SHARES[_SOURCE_OF[split]]
     samples = []
     for label in range(len(CLASS_NAMES)):
         rows = generator(0, "sandbox", "handwriting", label).permutation(

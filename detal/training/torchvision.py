@@ -222,7 +222,7 @@ def _step(
     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     scaler.step(optimizer)
     scaler.update()
-    return {name: float(value) for name, value in losses.items()}
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 class _Stream(torch.utils.data.Dataset[Sample]):

@@ -136,7 +136,9 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         pytest.param('{"images": [], "annotations": {}}', "'annotations' must be", id="object"),
         pytest.param("", "must be JSON", id="empty"),
         pytest.param("[" * 200_000, "must be COCO JSON|must be JSON", id="too_deep"),
-        pytest.param('{"images": ' + "9" * 5000 + "}", "must be COCO JSON", id="huge_number"),
+        pytest.param(
+            '{"images": ' + "9" * 5000 + "}", "COCO JSON|a list 'images'", id="huge_number"
+        ),
     ],
 )
 def test_what_is_no_coco_is_a_clear_error(text: str, message: str, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_split_of_a_field_and_of_a_folder(tmp_path: Path) -> None:
     chosen = read_coco(path, split="val")
     assert chosen.image_ids.tolist() == ["2"]
     assert "unknown_image" not in kinds(chosen.problems)
-    with pytest.raises(DataError, match="unknown split 'vall': did you mean val?"):
+    with pytest.raises(DataError, match=r"unknown split 'vall': did you mean val?"):
         read_coco(path, split="vall")
     for name in ("train", "val"):
         write_coco(tmp_path / "d/annotations" / f"instances_{name}.json", images=[coco_image(name)])
@@ -307,15 +309,17 @@ JSON = st.recursive(
 )
 ENTRY = st.dictionaries(
     st.sampled_from(
-        ["id", "file_name", "width", "height", "image_id", "category_id", "bbox", "area", "iscrowd"]
-        + ["name", "supercategory", "group", "video_id", "path", "x"]
+        [
+            *("id", "file_name", "width", "height", "image_id", "category_id", "bbox", "area"),
+            *("iscrowd", "name", "supercategory", "group", "video_id", "path", "x"),
+        ]
     ),
     st.integers(-1, 4) | st.lists(st.floats(-50, 50), min_size=4, max_size=4) | JSON,
 )
 ENTRIES = st.lists(ENTRY | JSON, max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     document=st.fixed_dictionaries(
         {"images": ENTRIES, "annotations": ENTRIES, "categories": ENTRIES}

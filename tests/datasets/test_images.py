@@ -147,7 +147,7 @@ def test_truncated_files_are_refused_in_silence(
 ) -> None:
     data = save(tmp_path / name, **options).read_bytes()
     (tmp_path / name).write_bytes(data[: int(keep) if keep < 0 else int(len(data) * keep)])
-    with pytest.raises(DataError, match="truncated|damaged"):
+    with pytest.raises(DataError, match=r"truncated|damaged"):
         read_image(tmp_path / name)
     assert capfd.readouterr().err == ""
 
@@ -273,6 +273,7 @@ def test_every_byte_string_is_an_image_or_a_data_error(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         path.write_bytes(data)
         try:
-            assert read_image(path).pixels.ndim == 3
-        except DataError as error:
-            assert str(path) in str(error)
+            pixels = read_image(path).pixels
+        except DataError:
+            continue
+        assert pixels.shape == PIXELS.shape

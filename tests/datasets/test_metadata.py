@@ -49,6 +49,14 @@ def test_groups_types_and_overriding(dataset: Dataset, tmp_path: Path) -> None:
     assert images["width"].null_count() == 4  # sizes come from files
 
 
+def test_values_of_another_type_are_kept_as_text(dataset: Dataset, tmp_path: Path) -> None:
+    images = join_metadata(dataset, write_text(tmp_path / "m.csv", "image_id,note\n7,5\n")).images
+    assert images["note"].to_list() == ["5", None, None, None]
+    columns = {"image_id": ["7", "y/b c.png"], "group": ["g", None]}
+    pl.DataFrame(columns).write_csv(tmp_path / "n.csv")
+    assert join_metadata(dataset, tmp_path / "n.csv").images["group"].to_list()[0] == "g"
+
+
 def test_rows_without_one_image_are_reported(dataset: Dataset, tmp_path: Path) -> None:
     text = "image_id,v\nnothing,1\na.jpg,2\n7,3\n7,4\n,5\n"
     path = write_text(tmp_path / "m.csv", text)

@@ -143,6 +143,19 @@ def test_stray_files_do_not_mislead_detection(tmp_path: Path) -> None:
     assert detect_format(tmp_path) == "folder"
 
 
+def test_empty_annotation_folder_is_no_voc(tmp_path: Path) -> None:
+    # On file systems that ignore case this is also the folder of a COCO dataset.
+    (tmp_path / "Annotations").mkdir()
+    make_folder(tmp_path / "photos")
+    assert detect_format(tmp_path) == "folder"
+
+
+def test_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_folder(tmp_path / "pool")
+    assert len(open_dataset("~/pool")) == 2
+
+
 def test_class_names_of_a_pool(tmp_path: Path) -> None:
     dataset = open_dataset(make_folder(tmp_path), class_names=["a", "b"])
     assert dataset.class_names == ("a", "b")

@@ -199,9 +199,9 @@ def test_errors(tmp_path: Path) -> None:
         read_voc(tmp_path / "empty")
     for year in ("VOC2007", "VOC2012"):
         devkit(tmp_path / "kit" / year, a=voc_xml())
-    with pytest.raises(DataError, match="several VOC datasets.*VOC2007, VOC2012"):
+    with pytest.raises(DataError, match=r"several VOC datasets.*VOC2007, VOC2012"):
         read_voc(tmp_path / "kit")
-    with pytest.raises(DataError, match="must be a list ImageSets/Main/x.txt or a folder"):
+    with pytest.raises(DataError, match=r"must be a list ImageSets/Main/x.txt or a folder"):
         read_voc(tmp_path / "kit/VOC2007", split="x")
 
 

@@ -46,7 +46,8 @@ def test_boxes_names_and_splits(tmp_path: Path) -> None:
     truth = dataset.annotations
     assert truth is not None
     assert truth.offsets.tolist() == [0, 2, 2, 2]
-    np.testing.assert_allclose(truth.boxes, [[10, 7.5, 30, 22.5], [8, 0, 12, 30]], rtol=1e-6)
+    expected = np.array([[10, 7.5, 30, 22.5], [8, 0, 12, 30]])
+    np.testing.assert_allclose(truth.boxes, expected, rtol=1e-6)
     assert truth.labels.tolist() == [1, 0]
     assert truth.ids.tolist() == [1, 2]
     assert dataset.images["width"].to_list() == [40, None, None]
@@ -93,7 +94,7 @@ def test_all_forms_of_data_yaml(form: Any, tmp_path: Path) -> None:
     assert dataset.class_names == ("cat", "dog")
     assert dataset.annotations is not None
     assert len(dataset.annotations.boxes) == 2
-    assert set(kinds(dataset.problems)) <= {"duplicate_id"}
+    assert set(kinds(dataset.problems)) <= {"duplicate_id", "shared_images"}
 
 
 @pytest.mark.parametrize("stated", ["/no/such/place", "nowhere"])
@@ -136,7 +137,7 @@ def test_bad_yaml_is_a_clear_error(data: Any, message: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "!!python/object:os.system {}", "\x00"])
 def test_what_is_no_yaml(text: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must be YAML|must hold keys"):
+    with pytest.raises(DataError, match=r"must be YAML|must hold keys"):
         read_yolo(write_text(tmp_path / "data.yaml", text))
 
 
@@ -167,6 +168,15 @@ def test_bare_folders(names: list[str], split: str | None, expected: Any, tmp_pa
     assert named.class_names == ("a", "b", "c")
     write_text(tmp_path / "classes.txt", "x\ny\nz\n")
     assert open_dataset(tmp_path).class_names == ("x", "y", "z")
+
+
+def test_images_in_two_splits_are_reported_once(tmp_path: Path) -> None:
+    make(tmp_path, "images/a.jpg", "images/b.jpg")
+    dataset = read_yolo(write_yaml(tmp_path / "data.yaml", train="images", val="images"))
+    assert dataset.images["split"].to_list() == ["train", "train"]
+    (problem,) = dataset.problems
+    assert (problem.kind, problem.where, problem.severity) == ("shared_images", "val", "warning")
+    assert "2 are in an earlier one too" in problem.message
 
 
 def test_pool_without_labels(tmp_path: Path) -> None:

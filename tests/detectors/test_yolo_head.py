@@ -23,7 +23,7 @@ def make_head(num_bins: int) -> OpenHead:
 
 
 def test_boxes_from_bins_by_hand():
-    """All weight on bin 1 left, bin 0 top, bin 2 right; bins 0 and 3 in equal parts at the bottom."""
+    """All weight on bin 1 left, 0 top, 2 right; bins 0 and 3 in equal parts at the bottom."""
     head = make_head(4).eval()
     bins = torch.full((4, 4), -1e4)
     bins[0, 1] = bins[1, 0] = bins[2, 2] = bins[3, 0] = bins[3, 3] = 0.0
@@ -33,7 +33,7 @@ def test_boxes_from_bins_by_hand():
     with torch.no_grad():
         output = head([torch.zeros(1, 4, 2, 3), torch.zeros(1, 6, 1, 2)])
         boxes, spread = head.boxes(output, torch.zeros(2, dtype=torch.int64), torch.tensor([4, 7]))
-    # Anchor 4: level 0, row 1, column 1, centre (1.5, 1.5) strides of 8; anchor 7: level 1, column 1.
+    # Anchor 4: level 0, row 1, column 1, centre (1.5, 1.5) strides of 8; 7: level 1, column 1.
     assert boxes.tolist() == [[4.0, 12.0, 28.0, 24.0], [8.0, 8.0, 56.0, 32.0]]
     assert spread is not None
     assert spread.tolist() == [[0.0, 0.0, 0.0, 12.0], [0.0, 0.0, 0.0, 24.0]]

@@ -79,7 +79,8 @@ def tiny_yolo(tmp_path: Path) -> Path:
 @pytest.fixture
 def boxes_dataset(tmp_path: Path) -> Dataset:
     """Eight annotated images; the fourth and the eighth without objects."""
-    truth = draw_images(tmp_path / "Bilder und mehr", count=8)
+    folder = tmp_path / "Bilder und mehr"
+    truth = draw_images(folder, count=8)
     images = pl.DataFrame(
         {
             "image_id": [str(i) for i in range(8)],

@@ -1,12 +1,12 @@
-import signal
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
+from torch import nn
 from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from detal.detectors.torchvision import load_torchvision
 from detal.errors import ConfigError, DataError, DetectorError
@@ -17,12 +17,24 @@ from detal.training.torchvision import TorchvisionTraining, train_torchvision
 QUICK = TorchvisionTraining(steps=6, batch_size=2, checkpoint_steps=2)
 
 
-def make_model(seed=0, name="fasterrcnn_mobilenet_v3_large_320_fpn"):
+def make_model(name=None):
+    """A Faster R-CNN of 50,000 weights, or one of torchvision's own."""
     with torch.random.fork_rng(devices=[]):
-        seed_torch(seed)
-        size = {"min_size": 64, "max_size": 64} if name.startswith("fasterrcnn") else {}
-        build = getattr(detection, name)
-        return build(weights=None, weights_backbone=None, num_classes=3, **size)
+        seed_torch(0)
+        if name is not None:
+            build = getattr(detection, name)
+            return build(weights=None, weights_backbone=None, num_classes=3)
+        layers = [nn.Conv2d(3, 16, 3, 4, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU()]
+        backbone = nn.Sequential(*layers)
+        backbone.out_channels = 16  # type: ignore[assignment]
+        return detection.FasterRCNN(
+            backbone,
+            rpn_anchor_generator=AnchorGenerator(sizes=((16, 32),), aspect_ratios=((1.0,),)),
+            box_head=TwoMLPHead(16 * 49, 32),
+            box_predictor=FastRCNNPredictor(32, 3),
+            min_size=64,
+            max_size=64,
+        )
 
 
 def train(dataset, output, *, training=QUICK, model=None, **changes):
@@ -36,7 +48,7 @@ def same(a, b):
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -51,11 +63,11 @@ def test_an_interrupted_run_gives_the_weights_of_an_uninterrupted_one(
     def step(*arguments):
         calls.append(1)
         if len(calls) == stop_at:
-            raise Killed
+            raise KilledError
         return original(*arguments)
 
     monkeypatch.setattr(training_module, "_step", step)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(boxes_dataset, tmp_path / "cut", training=training)
     monkeypatch.setattr(training_module, "_step", original)
     assert not (tmp_path / "cut" / "weights.pt").exists()
@@ -87,31 +99,24 @@ def test_finished_run_is_recognised_and_other_settings_train_anew(boxes_dataset,
     assert fewer.how == "trained"
 
 
-def test_it_learns_and_its_weights_load_as_a_detector(boxes_dataset, tmp_path):
+def test_it_learns(boxes_dataset, tmp_path):
     few = train(boxes_dataset, tmp_path / "few", training=replace(QUICK, steps=1))
     training = TorchvisionTraining(
-        steps=30, batch_size=4, optimizer="adamw", lr=5e-4, weight_decay=1e-4, augment=False
+        steps=60, batch_size=4, optimizer="adamw", lr=5e-3, weight_decay=1e-4, augment=False
     )
     many = train(boxes_dataset, tmp_path / "many", training=training)
     assert sum(many.losses.values()) < 0.7 * sum(few.losses.values())
+
+
+def test_its_weights_load_as_a_detector(boxes_dataset, tmp_path):
+    name = "ssdlite320_mobilenet_v3_large"
+    training = TorchvisionTraining(steps=1, batch_size=2, optimizer="adamw", lr=1e-3)
+    result = train(boxes_dataset, tmp_path, training=training, model=make_model(name))
+    assert set(result.losses) == {"bbox_regression", "classification"}
     detector = load_torchvision(
-        "fasterrcnn_mobilenet_v3_large_320_fpn",
-        weights=many.weights,
-        class_names=boxes_dataset.class_names,
-        device="cpu",
+        name, weights=result.weights, class_names=boxes_dataset.class_names, device="cpu"
     )
     assert detector.class_names == ("green", "blue")
-
-
-@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large"])
-def test_one_stage_detectors_train_too(boxes_dataset, tmp_path, name):
-    result = train(
-        boxes_dataset,
-        tmp_path,
-        training=TorchvisionTraining(steps=1, batch_size=2, optimizer="adamw", lr=1e-3),
-        model=make_model(name=name),
-    )
-    assert set(result.losses) == {"bbox_regression", "classification"}
 
 
 def test_crowds_are_left_out_and_images_without_objects_train(boxes_dataset, tmp_path):
@@ -129,34 +134,14 @@ def test_time_budget_ends_a_run(boxes_dataset, tmp_path):
     assert (result.steps, result.stopped_by) == (1, "time")
 
 
-def _train_for_long(dataset, output):
-    torch.set_num_threads(1)
-    train(dataset, output, training=replace(QUICK, steps=8, checkpoint_steps=1))
-
-
-def test_a_run_killed_by_the_system_goes_on(boxes_dataset, tmp_path):
-    process = multiprocessing.get_context("fork").Process(
-        target=_train_for_long, args=(boxes_dataset, tmp_path)
-    )
-    process.start()
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "resume.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    result = train(boxes_dataset, tmp_path, training=replace(QUICK, steps=8, checkpoint_steps=1))
-    assert (result.how, result.steps) == ("resumed", 8)
-
-
 def test_mistakes_are_named(boxes_dataset, tmp_path):
     with pytest.raises(ConfigError, match="optimizer must be sgd or adamw, got 'adam'"):
-        TorchvisionTraining(steps=1, optimizer="adam")
+        TorchvisionTraining(steps=1, optimizer="adam")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
         TorchvisionTraining(steps=1, batch_size=0)
     with pytest.raises(DataError, match="squares must have images"):
         train(boxes_dataset.take(np.zeros(0, int)), tmp_path)
     model = make_model()
     model.roi_heads.box_predictor.cls_score.bias.data[0] = float("nan")
-    with pytest.raises(DetectorError, match="must stay finite, got .* at step 1 of 6"):
+    with pytest.raises(DetectorError, match=r"must stay finite, got .* at step 1 of 6"):
         train(boxes_dataset, tmp_path, model=model)

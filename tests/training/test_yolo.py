@@ -158,20 +158,7 @@ def test_it_learns(data_yaml, tiny_yolo, tmp_path):
         pytest.param({"device": "tpu7"}, DetectorError, "device", id="device"),
         pytest.param({"init": "nowhere.pt"}, DetectorError, "init must be", id="no-checkpoint"),
         pytest.param({"init": "no-such.yaml"}, DetectorError, "no-such", id="no-yaml"),
-        pytest.param(
-            {
-                "extra": {
-                    "lr0": 1.0,
-                    "weight_decay": 1.0,
-                    "momentum": 0.0,
-                    "optimizer": "SGD",
-                    "box": 1e30,
-                }
-            },
-            DetectorError,
-            "must stay finite",
-            id="diverges",
-        ),
+        pytest.param({"extra": {"box": 1e39}}, DetectorError, "must stay finite", id="diverges"),
         pytest.param({"data_yaml": Path("no.yaml")}, DataError, "cannot read", id="no-data"),
     ],
 )
