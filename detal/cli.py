@@ -85,7 +85,7 @@ def select(
 @app.command(epilog="Example: detal sandbox data/big --images 20000 --workers 8")
 def sandbox(
     output: Annotated[Path, typer.Argument(help="Folder to write.")],
-    images: Annotated[int, typer.Option(help="Images of the pool and the other splits.")] = 660,
+    images: Annotated[int, typer.Option(help="Images of all splits together.")] = 660,
     image_size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 160,
     seed: Annotated[int, typer.Option(help="Seed of the recipe.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
@@ -97,7 +97,7 @@ def sandbox(
     from detal.sandbox import make_sandbox
 
     with _progress() as progress:
-        make_sandbox(
+        made = make_sandbox(
             output,
             images=images,
             image_size=image_size,
@@ -105,7 +105,7 @@ def sandbox(
             workers=workers,
             progress=progress("generating images"),
         )
-    typer.echo(f"sandbox: {output}")
+    typer.echo(f"sandbox: {output}" + ("" if made.created else " (already there, unchanged)"))
 
 
 @app.command(epilog="Example: detal check data.yaml --split train   |   detal check VOC2007/")

@@ -26,7 +26,12 @@ from detal.training.progress import (
     file_digest,
 )
 from detal.training.yolo_data import YoloData, read_yolo_data
-from detal.training.yolo_trainer import CHECKPOINT_NAME, StepPlan, make_trainer
+from detal.training.yolo_trainer import (
+    CHECKPOINT_NAME,
+    LABEL_CACHE_NAME,
+    StepPlan,
+    make_trainer,
+)
 
 __all__ = ["train_yolo"]
 
@@ -65,7 +70,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
     batch_size: int = 16,
     seed: int = 0,
     device: str = "auto",
-    backbone: Path | Mapping[str, Tensor] | None = None,
+    backbone: str | Path | Mapping[str, Tensor] | None = None,
     time_budget_s: float | None = None,
     resume: bool = True,
     checkpoint_s: float = 30.0,
@@ -106,6 +111,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
     check_amounts(steps=steps, batch_size=batch_size, time_budget_s=time_budget_s)
     if image_size < 32 or image_size % 32:
         raise ConfigError(f"image_size must be a positive multiple of 32, got {image_size}")
+    backbone = Path(backbone) if isinstance(backbone, str) else backbone
     target = resolve_device(device)
     data = read_yolo_data(Path(data_yaml))
     settings = _settings(extra or {}, data, image_size, target)
@@ -138,7 +144,7 @@ def _run(
     known = record is not None and record.key == plan.key
     if record is not None and known and record.done and weights.is_file():
         return record.result(weights, "finished")
-    going_on = known and _has_checkpoint(plan)
+    going_on = known and (output / CHECKPOINT_NAME).is_file()
     if not going_on:
         _clear(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -164,7 +170,7 @@ def _run(
         settings=asked,
     )
     record.write(output)
-    for left_over in (CHECKPOINT_NAME, _INIT_NAME):
+    for left_over in (CHECKPOINT_NAME, _INIT_NAME, LABEL_CACHE_NAME):
         (output / left_over).unlink(missing_ok=True)
     return record.result(weights, "resumed" if going_on else "restarted" if known else "trained")
 
@@ -204,13 +210,6 @@ def _origin(init: str | Path, backbone: Path | Mapping[str, Tensor] | None) -> l
             flat = value.detach().cpu().float().contiguous().numpy()
             origin.append((name, value.shape, hashlib.blake2b(flat.tobytes()).hexdigest()))
     return origin
-
-
-def _has_checkpoint(plan: StepPlan) -> bool:
-    path = plan.output / CHECKPOINT_NAME
-    if not path.is_file():
-        return False
-    return bool(torch.load(path, map_location="cpu", weights_only=True)["key"] == plan.key)
 
 
 def _clear(output: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = ["StepPlan", "make_trainer"]
 
 MIN_EPOCHS, MAX_EPOCH_STEPS = 20, 500
 CHECKPOINT_NAME = "resume.pt"
+LABEL_CACHE_NAME = "labels.cache"
 
 
 @dataclass
@@ -42,7 +43,7 @@ class StepPlan:
         seed: Seed of everything random.
         data: The training images.
         output: Folder of the run.
-        key: Digest of the run, kept in its checkpoint.
+        key: Digest of everything that determines the weights.
         time_budget_s: Wall time after which it stops, or None.
         checkpoint_s: Least wall time between two checkpoints.
         done: Steps done.
@@ -50,6 +51,7 @@ class StepPlan:
         started: Clock at which this session's first step began.
         stopped_by: Why it ended.
         losses: Mean of each part of the loss over the last epoch.
+        saved: Clock at the last checkpoint.
     """
 
     steps: int
@@ -181,7 +183,7 @@ def _dataset(library: Any, plan: StepPlan, args: Any, data: dict[str, Any], stri
             return self.cache_labels(cache_path), False
 
         def cache_labels(self, path: Path | None = None) -> Any:
-            return super().cache_labels(plan.output / "labels.cache")
+            return super().cache_labels(plan.output / LABEL_CACHE_NAME)
 
     return OwnCache(
         img_path=str(plan.data.file),
@@ -284,7 +286,6 @@ def _end_epoch(trainer: Any, plan: StepPlan) -> None:
         return
     buffer = io.BytesIO()
     state = {
-        "key": plan.key,
         "epochs": trainer.epoch + 1,
         "seconds": plan.elapsed_s,
         "model": trainer.model.state_dict(),
