@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from detal.detectors.detector import Detector, Prepared
 from detal.detectors.predictions import load_predictions
-from detal.detectors.torchvision import load_torchvision
+from detal.detectors.torchvision import build_torchvision, load_torchvision
 from detal.detectors.yolo import import_ultralytics, load_yolo
 
 __all__ = [
     "DETECTORS",
     "Detector",
     "Prepared",
+    "build_torchvision",
     "import_ultralytics",
     "load_predictions",
     "load_torchvision",

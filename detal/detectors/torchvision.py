@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import detection
 
 from detal.detectors.detector import Detector
@@ -22,7 +22,7 @@ from detal.detectors.weights import fingerprint, read_state_dict, resolve_device
 from detal.errors import DetectorError, unknown_name
 from detal.seeding import seed_torch
 
-__all__ = ["TORCHVISION_ARCHITECTURES", "load_torchvision"]
+__all__ = ["TORCHVISION_ARCHITECTURES", "build_torchvision", "load_torchvision"]
 
 _TWO_STAGE = Family("softmax", two_stage_candidates)
 _DENSE = Family("sigmoid", dense_candidates)
@@ -77,10 +77,7 @@ def load_torchvision(  # noqa: PLR0913 - what a user may choose, by keyword
     Raises:
         DetectorError: If the model cannot be loaded or does not fit the classes.
     """
-    if architecture not in TORCHVISION_ARCHITECTURES:
-        raise DetectorError(
-            unknown_name("torchvision architecture", architecture, TORCHVISION_ARCHITECTURES)
-        )
+    _check_architecture(architecture)
     names = tuple(class_names)
     if not names:
         raise DetectorError(f"{architecture} needs at least one class name")
@@ -109,9 +106,36 @@ def load_torchvision(  # noqa: PLR0913 - what a user may choose, by keyword
     )
 
 
-def _build(architecture: str, outputs: int) -> Any:
+def build_torchvision(
+    architecture: str, *, num_classes: int, image_size: int | None = None, seed: int = 0
+) -> nn.Module:
+    """A torchvision detector with random weights, for training.
+
+    Args:
+        architecture: One of ``TORCHVISION_ARCHITECTURES``.
+        num_classes: C, without background; the network gets C + 1 outputs.
+        image_size: As in `load_torchvision`.
+        seed: Of the weights.
+
+    Raises:
+        DetectorError: If the architecture is unknown or has another fixed size.
+    """
+    _check_architecture(architecture)
+    model: nn.Module = _build(architecture, num_classes + 1, seed=seed)
+    _resize(model, architecture, image_size)
+    return model
+
+
+def _check_architecture(name: str) -> None:
+    if name not in TORCHVISION_ARCHITECTURES:
+        raise DetectorError(
+            unknown_name("torchvision architecture", name, TORCHVISION_ARCHITECTURES)
+        )
+
+
+def _build(architecture: str, outputs: int, *, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
-        seed_torch(0)
+        seed_torch(seed)
         return getattr(detection, architecture)(
             weights=None, weights_backbone=None, num_classes=outputs
         )

@@ -137,9 +137,8 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     head = _open_head(model, head, library_version=str(library.__version__))
     if half is None:
         half = target.type == "cuda"
-    _fuse(model)
-    model.eval().requires_grad_(requires_grad=False)
-    model.to(device=target, dtype=torch.float16 if half else torch.float32)
+    _fuse(model.requires_grad_(requires_grad=False))
+    model.eval().to(device=target, dtype=torch.float16 if half else torch.float32)
     return YoloDetector(
         model,
         class_names=names,

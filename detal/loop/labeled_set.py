@@ -1,8 +1,8 @@
 """The labelled set: a folder that detal owns and that grows with every merge.
 
-    labeled.json   COCO: every labelled image with its true boxes; ``labeled=`` of `detal select`
-    yolo/          the same for ``yolo train data=yolo/data.yaml``
-    merge.json     report of the merge that changed the folder last
+labeled.json   COCO: every labelled image with its true boxes; ``labeled=`` of `detal select`
+yolo/          the same for ``yolo train data=yolo/data.yaml``
+merge.json     report of the merge that changed the folder last
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LabeledSet:
     @property
     def last_round(self) -> int:
         """The highest round so far."""
-        return max([0, *self.labeled_round.tolist(), *self.runs.values()])
+        return max(0, *self.labeled_round.tolist(), *self.runs.values())
 
     @staticmethod
     def start(dataset: Dataset) -> LabeledSet:
@@ -245,9 +245,7 @@ class LabeledSet:
         ]
 
 
-def fitted(
-    annotations: Annotations, images: pl.DataFrame
-) -> tuple[Annotations, list[Problem]]:
+def fitted(annotations: Annotations, images: pl.DataFrame) -> tuple[Annotations, list[Problem]]:
     """Boxes clipped to the true sizes of their images, and what had to be clipped or left out.
 
     Args:

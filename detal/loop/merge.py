@@ -3,80 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from detal.config import DatasetConfig, LabeledConfig
-from detal.datasets.dataset import IMAGE_COLUMNS, Dataset, Problem
+from detal.datasets.dataset import Dataset
 from detal.errors import ConfigError, DataError
-from detal.loop.asked import Asked, match_images, read_asked
+from detal.loop.asked import Asked, read_asked
 from detal.loop.holdout import refuse_holdout
-from detal.loop.labeled_set import IMAGE_ID, ROUND, LabeledSet, fitted, rounded_xywh
+from detal.loop.joining import MergeReport, join
+from detal.loop.labeled_set import IMAGE_ID, LabeledSet
 from detal.loop.returned import open_returned
-from detal.manifests import Image, check_output, recover_folder, staged_folder
+from detal.manifests import check_output, recover_folder, staged_folder
 from detal.runs.building import build_dataset
-from detal.structures import Annotations
 
-__all__ = ["MergeReport", "join", "merge", "merge_dataset", "open_labeled_set", "write_labeled_set"]
-
-
-@dataclass(frozen=True)
-class MergeReport:
-    """What a merge did; images by their ids.
-
-    Attributes:
-        round_idx: Round that the images of the run belong to.
-        asked: How many images the run asked for.
-        added: Labelled for the first time.
-        changed: Labelled by an earlier merge with other boxes, which these replace.
-        unchanged: Labelled by an earlier merge with the same boxes.
-        missing: Asked for and not there yet.
-        extra: There and not asked for; left out.
-        other_size: Annotated on an image of another size, as ``id: size, asked size``; left out.
-        new_classes: Classes that the labelled set did not have.
-        boxes: Boxes of the images added and changed.
-        problems: Boxes and files that could not be used or had to be clipped.
-        labeled_images: Images of the labelled set now.
-        labeled_boxes: Its boxes.
-    """
-
-    round_idx: int
-    asked: int
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    other_size: tuple[str, ...]
-    new_classes: tuple[str, ...]
-    boxes: int
-    problems: tuple[Problem, ...]
-    labeled_images: int
-    labeled_boxes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report for JSON."""
-        return asdict(self)
+__all__ = ["merge", "merge_dataset", "open_labeled_set", "write_labeled_set"]
 
 
 def merge(
     run: Path,
-    annotations: Path,
+    annotations: DatasetConfig,
     *,
     into: Path,
     labeled: DatasetConfig | None = None,
     holdout: Sequence[DatasetConfig] = (),
     val: DatasetConfig | None = None,
-    dataset_format: str = "auto",
-    images_root: Path | None = None,
 ) -> MergeReport:
     """Merge annotations of a run's images into a labelled set.
 
@@ -92,8 +50,6 @@ def merge(
         holdout: Datasets whose images are refused.
         val: Dataset that ``yolo/data.yaml`` validates on from now on, refused like ``holdout``; by
             default that of the last merge.
-        dataset_format: Of the annotations: ``auto``, ``coco``, ``yolo`` or ``voc``.
-        images_root: Image folder of the annotations, where they do not tell.
 
     Raises:
         DataError: If something cannot be read, no image of the run came, an image may be several,
@@ -101,13 +57,7 @@ def merge(
         ConfigError: If ``into`` is not a labelled set, was changed by hand or is being written.
     """
     asked = read_asked(run)
-    returned = open_returned(
-        annotations,
-        dataset_format=dataset_format,
-        images_root=images_root,
-        manifest=run,
-        class_names=asked.class_names,
-    )
+    returned = open_returned(annotations, manifest=run, class_names=asked.class_names)
     return merge_dataset(
         asked, returned, into=into, start=labeled or _labeled_of(asked), holdout=holdout, val=val
     )
@@ -136,21 +86,23 @@ def merge_dataset(
         DataError: As `merge`.
         ConfigError: As `merge`.
     """
+    into = into.absolute()
     with _locked(into):
         recover_folder(into)
         check_output(into)
-        is_first = not (into / "labeled.json").exists()
-        before = open_labeled_set(start, asked.class_names) if is_first else LabeledSet.read(into)
-        if val is not None:
-            before = replace(before, val=val)
+        there = LabeledSet.read(into) if (into / "labeled.json").exists() else None
+        before = open_labeled_set(start, asked.class_names) if there is None else there
         after, report = join(before, asked, returned)
+        after = replace(after, val=val or before.val)
         refused = [*holdout, *([after.val] if after.val is not None else [])]
         if refused:
-            known = set() if is_first else set(before.dataset.images["path"])
-            new = after.dataset.images.filter(~pl.col("path").is_in(list(known)))
-            refuse_holdout(_by_source_id(new), [build_dataset(config) for config in refused])
-        if is_first or report.added or report.changed or after.runs != before.runs:
-            write_labeled_set(into, after, report={**report.to_dict()})
+            images = after.dataset.images.with_columns(pl.col(IMAGE_ID).alias("image_id"))
+            if there is not None:  # what was there has been checked before
+                images = images.filter(pl.col("path").is_in([i.path for i in asked.images]))
+            refuse_holdout(images, [build_dataset(config) for config in refused])
+        is_new = there is None or after.runs != there.runs or after.val != there.val
+        if is_new or report.added or report.changed:
+            write_labeled_set(into, after, report=report.to_dict())
         return report
 
 
@@ -164,7 +116,12 @@ def open_labeled_set(start: DatasetConfig | None, class_names: Sequence[str]) ->
     Raises:
         DataError: If it cannot be read or has no annotations.
     """
-    return LabeledSet.empty(class_names) if start is None else LabeledSet.start(build_dataset(start))
+    if start is None:
+        return LabeledSet.empty(class_names)
+    file = Path(start.path)
+    if file.name == "labeled.json" and (file.parent / ".detal.json").exists():
+        return LabeledSet.read(file.parent)  # another folder of ours: rounds go on
+    return LabeledSet.start(build_dataset(start))
 
 
 def write_labeled_set(into: Path, labeled: LabeledSet, *, report: dict[str, Any] | None) -> None:
@@ -180,3 +137,22 @@ def write_labeled_set(into: Path, labeled: LabeledSet, *, report: dict[str, Any]
         if report is not None:
             text = json.dumps(report, indent=1, ensure_ascii=False)
             (folder / "merge.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _labeled_of(asked: Asked) -> DatasetConfig | None:
+    """The labelled set that the run was selected with."""
+    section = asked.config.get("labeled")
+    try:
+        return None if section is None else LabeledConfig.model_validate(section)
+    except ValidationError as error:
+        raise DataError(f"the run names a labelled set in a way we cannot read: {error}") from None
+
+
+@contextmanager
+def _locked(into: Path) -> Iterator[None]:
+    into.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(into.with_name(f".{into.name}.lock"), timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"another merge writes to {into}: wait for it") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detal.config import DatasetConfig
 from detal.datasets.dataset import Dataset
 from detal.datasets.images import IMAGE_SUFFIXES
 from detal.datasets.listing import absolute, files_below
@@ -19,12 +20,7 @@ __all__ = ["open_returned"]
 
 
 def open_returned(
-    path: Path,
-    *,
-    dataset_format: str = "auto",
-    images_root: Path | None = None,
-    manifest: Path | None = None,
-    class_names: Sequence[str] = (),
+    annotations: DatasetConfig, *, manifest: Path, class_names: Sequence[str]
 ) -> Dataset:
     """Open annotations; only images that are in them count.
 
@@ -32,23 +28,25 @@ def open_returned(
     there is no object), in VOC those with an XML file.
 
     Args:
-        path: COCO JSON, YOLO or VOC.
-        dataset_format: ``auto``, ``coco``, ``yolo`` or ``voc``.
-        images_root: Folder of the images, where the annotations do not tell.
+        annotations: COCO JSON, YOLO or VOC, with the folder of its images where it does not tell.
         manifest: Folder of the run; its images stand in for those of VOC annotations without any.
         class_names: What the numbers in YOLO labels mean if no file beside them tells.
 
     Raises:
         DataError: If it cannot be read, or holds no annotations.
     """
-    kind = dataset_format if dataset_format != "auto" else detect_format(path)
+    path = Path(annotations.path)
+    images_root = None if annotations.images is None else absolute(annotations.images)
+    kind = annotations.format if annotations.format != "auto" else detect_format(path)
     names = None
     if kind == "yolo" and read_source(absolute(path), root=images_root).names is None:
         names = tuple(class_names) or None
-    if kind == "voc" and images_root is None and manifest is not None:
+    if kind == "voc" and images_root is None:
         has_images = next(files_below(absolute(path), IMAGE_SUFFIXES), None) is not None
         images_root = None if has_images else manifest / "yolo" / "images"
-    dataset = open_dataset(path, format=kind, images_root=images_root, class_names=names)
+    dataset = open_dataset(
+        path, format=kind, images_root=images_root, split=annotations.split, class_names=names
+    )
     if dataset.annotations is None:
         raise DataError(
             f"annotations must be COCO JSON with a list 'annotations', YOLO label files or VOC XML "

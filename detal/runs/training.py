@@ -6,8 +6,10 @@ from pathlib import Path
 
 from detal.config import TrainingConfig
 from detal.datasets import Dataset
-from detal.manifests import write_yolo_dataset
-from detal.training import TrainResult, train_torchvision, train_yolo
+from detal.detectors import build_torchvision
+from detal.errors import ConfigError
+from detal.manifests import staged_folder, write_yolo_dataset
+from detal.training import TorchvisionTraining, TrainResult, train_torchvision, train_yolo
 
 __all__ = ["train_detector"]
 
@@ -23,23 +25,21 @@ def train_detector(
         output: Scratch folder of the training; goes on where a killed one stopped.
         seed: Of weights, order and augmentation.
         device: ``auto``, ``cpu``, ``cuda[:i]`` or ``mps``.
+
+    Raises:
+        ConfigError: If the trainer does not know a setting.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    if config.type == "torchvision":
-        return train_torchvision(
-            dataset,
-            architecture=config.init,
-            output=output,
-            steps=config.steps,
-            image_size=config.image_size,
-            batch_size=config.batch_size,
-            seed=seed,
-            device=device,
-            **config.extra,
-        )
+    train = _train_yolo if config.type == "yolo" else _train_torchvision
+    return train(config, dataset, output, seed, device)
+
+
+def _train_yolo(
+    config: TrainingConfig, dataset: Dataset, output: Path, seed: int, device: str
+) -> TrainResult:
     data = output / "data"
     if not data.exists():
-        write_yolo_dataset(data, dataset)
+        with staged_folder(data) as folder:
+            write_yolo_dataset(folder, dataset)
     return train_yolo(
         data_yaml=data / "data.yaml",
         output=output / "run",
@@ -52,3 +52,20 @@ def train_detector(
         device=device,
         extra=config.extra,
     )
+
+
+def _train_torchvision(
+    config: TrainingConfig, dataset: Dataset, output: Path, seed: int, device: str
+) -> TrainResult:
+    if config.backbone is not None:
+        raise ConfigError("training.backbone works with YOLO only")
+    try:
+        training = TorchvisionTraining(
+            steps=config.steps, batch_size=config.batch_size, seed=seed, **config.extra
+        )
+    except TypeError as error:
+        raise ConfigError(f"training.extra: {error}") from None
+    model = build_torchvision(
+        config.init, num_classes=len(dataset.class_names), image_size=config.image_size, seed=seed
+    )
+    return train_torchvision(model, dataset, output=output, training=training, device=device)

@@ -1,1 +1,14 @@
 """Train detectors for a fixed number of optimisation steps: repeatable, resumable, in a budget."""
+
+from detal.training.progress import TrainResult
+from detal.training.torchvision import TorchvisionTraining, train_torchvision
+from detal.training.torchvision_data import TorchvisionDataset
+from detal.training.yolo import train_yolo
+
+__all__ = [
+    "TorchvisionDataset",
+    "TorchvisionTraining",
+    "TrainResult",
+    "train_torchvision",
+    "train_yolo",
+]

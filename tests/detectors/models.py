@@ -67,8 +67,7 @@ def spread_yolo(name: str, path: Path) -> Path:
     library = import_ultralytics()
     with torch.random.fork_rng(devices=[]):
         seed_torch(7)
-        wrapper = library.YOLO(name)
-        model = wrapper.model.eval()
+        model = library.YOLO(name).model.eval()
         pixels = np.stack([picture(seed, height=160) for seed in range(4)])
         batch = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
         batch = nn.functional.interpolate(batch, size=(320, 320), mode="bilinear")
@@ -88,7 +87,8 @@ def spread_yolo(name: str, path: Path) -> Path:
                 model(nn.functional.interpolate(batch, size=size, mode="bilinear"))
         for module in model.modules():
             module._forward_hooks.clear()
-    wrapper.save(str(path))
+    content = {"model": model.half(), "ema": None, "train_args": {"imgsz": 320}, "epoch": -1}
+    torch.save(content, path)
     return path
 
 

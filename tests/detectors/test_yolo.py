@@ -81,12 +81,13 @@ def agree(ours: Detections, theirs: Any) -> int:
     """`same_boxes` with the library's result.
 
     Before 8.4.142 it lists an anchor of a one-to-one head once per class, where detal gives one
-    label, and maps boxes back with one scale for both sides, which is up to a pixel off.
+    label, so its further rows are left out; and it maps boxes back with one scale for both sides,
+    which is up to a pixel off.
     """
-    data = theirs.data[theirs.conf.argsort(descending=True, stable=True)]
-    if not one2many_by_default():
-        again = (data[:, None, :4] == data[None, :, :4]).all(2).tril(-1).any(1)
-        data = data[~again]
+    data = theirs.data
+    if ours.cluster_spread is None and not one2many_by_default():
+        known = (data[:, None, 4] - ours.scores[None]).abs() < 1e-3
+        data = data[(known & (data[:, None, 5] == ours.labels[None])).any(dim=1)]
     return same_boxes(
         ours,
         0,
