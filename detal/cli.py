@@ -25,11 +25,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from detal.errors import ConfigError, DetalError
+from detal.errors import ConfigError, DetalError, unknown_name
 
 if TYPE_CHECKING:
     from rich.progress import Task
 
+    from detal.config import DatasetConfig
+    from detal.loop.joining import MergeReport
     from detal.runs.select import SelectResult
 
 __all__ = ["main"]
@@ -182,6 +184,52 @@ def curves(
     _print_summary(write_summary(study, output), output or study, as_json=as_json)
 
 
+@app.command(
+    epilog="Examples: detal merge runs/a annotated/data.yaml --into labeled   |   "
+    "detal merge runs/a export.json --into labeled --holdout test.json   |   "
+    "detal merge runs/a xml/ --into labeled --labeled data.yaml --labeled-split train"
+)
+def merge(
+    run: Annotated[Path, typer.Argument(help="Folder that detal select wrote.")],
+    annotations: Annotated[Path, typer.Argument(help="What came back: COCO, YOLO or VOC.")],
+    into: Annotated[Path, typer.Option(help="Labelled set that grows; a folder of detal's own.")],
+    labeled: Annotated[
+        Path | None,
+        typer.Option(help="What the first merge starts from; by default the run's labelled set."),
+    ] = None,
+    labeled_split: Annotated[str | None, typer.Option(help="Split of --labeled.")] = None,
+    holdout: Annotated[
+        list[Path] | None, typer.Option(help="Dataset or image folder to refuse images of.")
+    ] = None,
+    holdout_split: Annotated[str | None, typer.Option(help="Split of each --holdout.")] = None,
+    val: Annotated[
+        Path | None, typer.Option(help="Dataset that data.yaml validates on; refused, too.")
+    ] = None,
+    val_split: Annotated[str | None, typer.Option(help="Split of --val.")] = None,
+    dataset_format: Annotated[str, typer.Option("--format", help="auto, coco, yolo, voc")] = "auto",
+    images: Annotated[Path | None, typer.Option(help="Image root of the annotations.")] = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Join annotated images with the labelled set, checked against what the run asked for."""
+    _set_up(debug=debug)
+    from detal.loop.merge import merge as run_merge
+
+    report = run_merge(
+        run,
+        _dataset(annotations, dataset_format=dataset_format, images=images),
+        into=into,
+        labeled=None if labeled is None else _dataset(labeled, split=labeled_split),
+        holdout=[_dataset(path, split=holdout_split) for path in holdout or []],
+        val=None if val is None else _dataset(val, split=val_split),
+    )
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), ensure_ascii=False, indent=1))
+    else:
+        _print_merge(report, into)
+
+
 @app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
 def show_config(
     overrides: Overrides = None, config: ConfigOption = None, *, debug: DebugOption = False
@@ -218,6 +266,29 @@ def _set_up(*, debug: bool) -> None:
         level=logging.INFO if debug else logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=_errors, show_path=False, show_time=False)],
+    )
+
+
+def _dataset(
+    path: Path,
+    *,
+    dataset_format: str = "auto",
+    split: str | None = None,
+    images: Path | None = None,
+) -> DatasetConfig:
+    """A dataset named on the command line, relative to the current folder."""
+    from detal.config import DatasetConfig
+    from detal.datasets import FORMATS
+
+    if dataset_format not in FORMATS:
+        raise ConfigError(unknown_name("dataset format", dataset_format, FORMATS))
+    return DatasetConfig.model_validate(
+        {
+            "path": str(path.expanduser().absolute()),
+            "format": dataset_format,
+            "split": split,
+            "images": None if images is None else str(images.expanduser().absolute()),
+        }
     )
 
 
@@ -270,6 +341,33 @@ def _print_result(result: SelectResult) -> None:
         typer.echo("left out: " + ", ".join(f"{v} {k}" for k, v in left_out.items()))
     typer.echo(f"manifest: {result.output}")
     typer.echo(f"picture:  {result.contact_sheet}")
+
+
+def _print_merge(report: MergeReport, into: Path) -> None:
+    came = len(report.added) + len(report.changed) + len(report.unchanged)
+    typer.echo(
+        f"round {report.round_idx}: {came} of {report.asked} images came: {len(report.added)} new "
+        f"and {len(report.changed)} changed with {report.boxes} boxes, "
+        f"{len(report.unchanged)} unchanged"
+    )
+    lists = {
+        "missing": report.missing,
+        "not asked for, left out": report.extra,
+        "changed": report.changed,
+        "annotated at another size, left out": report.other_size,
+        "new classes": report.new_classes,
+        "not usable": [f"{p.file} {p.where}: {p.message}" for p in report.problems],
+    }
+    shown = 10
+    for title, names in lists.items():
+        if names:
+            more = ", …" if len(names) > shown else ""
+            typer.echo(f"{title}: {len(names)}: {', '.join(names[:shown])}{more}")
+    typer.echo(
+        f"labelled set: {into / 'labeled.json'} "
+        f"({report.labeled_images} images, {report.labeled_boxes} boxes)"
+    )
+    typer.echo(f"train with:   yolo train data={into / 'yolo' / 'data.yaml'} model=…")
 
 
 def _print_summary(summary: dict[str, Any], output: Path, *, as_json: bool) -> None:

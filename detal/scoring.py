@@ -5,7 +5,8 @@ whole works in its own thread, so that the network goes on while the caller writ
 images share a batch depends on the shard alone, never on timing.
 
 On the CPU several batches run side by side, one thread each: no time is lost where a single
-forward pass cannot use all cores. On a GPU one thread feeds the device.
+forward pass cannot use all cores; batches are kept small there. On a GPU one thread feeds the
+device.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from detal.structures import Detections
 __all__ = ["IMAGE_SCHEMA", "ShardScores", "score_shards"]
 
 _LOG = logging.getLogger(__name__)
+
+# Larger batches cost up to a quarter more CPU time: their activations fall out of the caches.
+_CPU_BATCH = 4
 
 IMAGE_SCHEMA = {
     "path": pl.String,
@@ -72,7 +76,7 @@ def score_shards(
     Args:
         detector: The detector.
         shards: Paths, shard by shard; taken as they are needed.
-        batch_size: Images per forward pass, >= 1.
+        batch_size: Images per forward pass at most, >= 1; on the CPU never more than 4.
         threads: CPU threads to use, >= 1; None: one per core.
 
     Yields:
@@ -83,6 +87,8 @@ def score_shards(
     """
     if batch_size < 1 or (threads is not None and threads < 1):
         raise DetectorError(f"batch_size and threads must be >= 1, got {batch_size}, {threads}")
+    if detector.device.type == "cpu":
+        batch_size = min(batch_size, _CPU_BATCH)
     nothing = detector.predict([])
     stop = threading.Event()
     pending = _submit(

@@ -13,14 +13,14 @@ import torch
 from detal.detectors import Prepared
 from detal.errors import DetectorError
 from detal.scoring import IMAGE_SCHEMA, score_shards
-from detal.structures import Detections
+from detal.structures import Detections, ScoreKind
 
 
 class FakeDetector:
     """One box per 10 rows of an image, whose score is the mean of its pixels."""
 
-    class_names = ("thing",)
-    score_kind = "sigmoid"
+    class_names: tuple[str, ...] = ("thing",)
+    score_kind: ScoreKind = "sigmoid"
     settings: dict[str, Any] = {}  # noqa: RUF012 - read only
     fingerprint = "fake"
     device = torch.device("cpu")

@@ -127,6 +127,7 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     """
     library = import_ultralytics(download=download)
     target = resolve_device(device)
+    model: Any
     if architecture is None:
         model = _load_model(library, weights, download=download)
     else:
@@ -137,7 +138,7 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     head = _open_head(model, head, library_version=str(library.__version__))
     if half is None:
         half = target.type == "cuda"
-    _fuse(model.requires_grad_(requires_grad=False))
+    model.requires_grad_(requires_grad=False).fuse(verbose=False)
     model.eval().to(device=target, dtype=torch.float16 if half else torch.float32)
     return YoloDetector(
         model,
@@ -153,10 +154,6 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     )
 
 
-def _fuse(model: Any) -> None:
-    model.fuse(verbose=False)
-
-
 def _load_model(library: Any, weights: str | Path, *, download: bool) -> nn.Module:
     path = Path(weights)
     is_yaml = path.suffix.lower() in {".yaml", ".yml"}
@@ -165,6 +162,8 @@ def _load_model(library: Any, weights: str | Path, *, download: bool) -> nn.Modu
             f"YOLO weights must be a file on disk or a model YAML, found no file {str(path)!r} "
             f"(from {Path.cwd()}); with network access download=True fetches weights by name"
         )
+    if is_yaml and "rtdetr" in path.name.lower():
+        raise DetectorError(f"a YOLO detection model is needed, {path} is an RT-DETR model")
     try:
         # Random weights must not depend on, or disturb, the generator of whoever calls.
         with torch.random.fork_rng(devices=[]):

@@ -12,6 +12,7 @@ A killed arm goes on with the first round that has no result.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -38,6 +39,8 @@ from detal.strategies import QueryStrategy, make_strategy
 from detal.structures import Annotations, Budget
 
 __all__ = ["Study", "arm_folder", "initial_folder", "open_study", "run_arm", "run_initial"]
+
+log = logging.getLogger(__name__)
 
 # The metric counts boxes that a user would never see; COCO keeps 100 an image whatever the score.
 _TEST_SCORE_THRESHOLD = 0.001
@@ -133,7 +136,12 @@ def run_arm(study: Study, strategy: StrategyConfig, seed: int) -> None:
     for round_idx in range(1, config.rounds + 1):
         folder = arm_folder(output, strategy, seed) / f"round-{round_idx}"
         if not (folder / "result.json").exists():
-            rows, timings = _select(study, strategy, seed, round_idx, labeled, previous)
+            rows, timings = _select(
+                study, strategy, seed, labeled, weights=previous / "weights.pt", folder=folder
+            )
+            if len(rows) == 0:
+                log.warning("%s: nothing is left to label, the arm ends here", folder)
+                return
             _finish_round(study, folder, rows=rows, before=labeled, seed=seed, timings=timings)
         labeled = [*labeled, *_read_rows(study, folder)]
         previous = folder
@@ -143,15 +151,16 @@ def _select(
     study: Study,
     strategy: StrategyConfig,
     seed: int,
-    round_idx: int,
     labeled: Sequence[int],
-    previous: Path,
+    *,
+    weights: Path,
+    folder: Path,
 ) -> tuple[NDArray[np.int64], dict[str, float]]:
-    """Rows of the pool to label in this round."""
+    """Rows of the pool to label in the round of ``folder``, with the detector trained before it."""
     config = study.config
     started = time.monotonic()
-    detector = _detector(study, previous / "weights.pt", score_threshold=None)
-    scored = _score(study.pool, detector, previous / "store")
+    detector = _detector(study, weights, score_threshold=None)
+    scored = _score(study.pool, detector, folder / "store")
     scoring_s = time.monotonic() - started
     started = time.monotonic()
     rows = label_within_budget(
@@ -159,7 +168,7 @@ def _select(
         labeled,
         strategy=make_strategy(strategy.name, **strategy.options),
         budget=build_budget(config.budget),
-        rng=generator(seed, "select", strategy.label, round_idx),
+        rng=generator(seed, "select", strategy.label, folder.name),
         min_distance=config.dedup.distance,
         per_group=config.dedup.per_group,
     )
@@ -243,7 +252,7 @@ def _finish_round(
         seed=seed,
         device=config.device,
     )
-    trained.weights.replace(folder / "weights.pt")
+    shutil.copyfile(trained.weights, folder / "weights.pt")
     timings = {**timings, "training_s": time.monotonic() - started}
     detector = _detector(study, folder / "weights.pt", score_threshold=_TEST_SCORE_THRESHOLD)
     scored = _score(study.test, detector, folder / "store")

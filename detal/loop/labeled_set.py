@@ -41,7 +41,6 @@ ROUND = "detal_round"
 
 _COLUMNS = [*IMAGE_COLUMNS, IMAGE_ID, ROUND]
 _PIXEL_DIGITS = 2
-_SMALLEST_SIDE = 0.01  # what rounding must not make of a box is nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,8 @@ class LabeledSet:
     @property
     def last_round(self) -> int:
         """The highest round so far."""
-        return max(0, *self.labeled_round.tolist(), *self.runs.values())
+        rounds: list[int] = self.labeled_round.tolist()
+        return max([0, *rounds, *self.runs.values()])
 
     @staticmethod
     def start(dataset: Dataset) -> LabeledSet:
@@ -246,11 +246,14 @@ class LabeledSet:
 
 
 def fitted(annotations: Annotations, images: pl.DataFrame) -> tuple[Annotations, list[Problem]]:
-    """Boxes clipped to the true sizes of their images, and what had to be clipped or left out.
+    """Round boxes as the files will state them, and clip them to their images.
 
     Args:
         annotations: Of P images.
-        images: The P images, with their sizes.
+        images: The P images, with their true sizes.
+
+    Returns:
+        The annotations, and a problem for each box that had to be clipped or left out.
     """
     rows = annotations.image_index
 
@@ -260,7 +263,7 @@ def fitted(annotations: Annotations, images: pl.DataFrame) -> tuple[Annotations,
 
     raw = RawObjects(
         image_rows=rows,
-        boxes=annotations.boxes.astype(np.float64),
+        boxes=annotations.boxes.astype(np.float64).round(_PIXEL_DIGITS),
         labels=annotations.labels,
         is_crowd=annotations.is_crowd,
         areas=annotations.areas,
@@ -271,14 +274,16 @@ def fitted(annotations: Annotations, images: pl.DataFrame) -> tuple[Annotations,
 
 
 def rounded_xywh(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(M, 4) left, top, width, height as the files state them; rounding them again changes nothing.
+    """(M, 4) left, top, width, height as the files state them.
+
+    Corners are rounded, not sides: reading the files and writing them again changes nothing.
 
     Args:
         boxes: (M, 4) xyxy.
     """
     corners = boxes.astype(np.float64).round(_PIXEL_DIGITS)
-    corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + _SMALLEST_SIDE)
-    return xyxy_to_xywh(corners).round(_PIXEL_DIGITS)
+    boxes_xywh: NDArray[np.float64] = xyxy_to_xywh(corners).round(_PIXEL_DIGITS)
+    return boxes_xywh
 
 
 def _with_state(images: pl.DataFrame) -> pl.DataFrame:

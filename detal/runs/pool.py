@@ -93,7 +93,10 @@ def candidate_pool(
     if labeled is not None:
         known = labeled.stored.images["content_hash"].drop_nulls()
         same_content = table["content_hash"].is_in(known.implode())
-        same_id = table["image_id"].is_in(labeled.dataset.images["image_id"].implode())
+        images = labeled.dataset.images
+        # A merged set numbers its images anew where ids of several sources clash.
+        own_id = "detal_image_id" if "detal_image_id" in images.columns else "image_id"
+        same_id = table["image_id"].is_in(images[own_id].cast(pl.String).implode())
         excluded["labelled_content"] = int(same_content.sum())
         if match_ids:
             excluded["labelled_id"] = int((same_id & ~same_content).sum())

@@ -54,7 +54,7 @@ def _limit(reach: float, mean: float) -> Any:
         if greatest == 0.0:
             nn.init.normal_(conv.weight)
             nn.init.constant_(conv.bias, mean)
-        raw = float(nn.functional.conv2d(*inputs, conv.weight).abs().max())
+        raw = float(nn.functional.conv2d(inputs[0], conv.weight).abs().max())
         if greatest == 0.0 or raw > reach:
             conv.weight.data *= reach / raw
         greatest = max(greatest, raw)

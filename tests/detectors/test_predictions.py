@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from detal.detectors import load_predictions
 from detal.errors import DetectorError
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "image_id_of": {"/pool/ä b.jpg": "1", "/pool/2.jpg": "2", "/pool/3.jpg": "3"},
     "class_names": ("crab", "seal", "whale"),
     "category_ids": (7, 2, 9),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,7 +67,11 @@ def test_a_box_belongs_to_the_best_of_two():
 
 @pytest.mark.parametrize("rows", [0, 1], ids=["empty", "one"])
 def test_few_candidates(rows):
-    groups = {"images": IMAGES[:rows], "labels": LABELS[:rows], "iou_threshold": 0.5}
+    groups: dict[str, Any] = {
+        "images": IMAGES[:rows],
+        "labels": LABELS[:rows],
+        "iou_threshold": 0.5,
+    }
     keep = suppress(BOXES[:rows], SCORES[:rows], max_detections=5, **groups)
     assert keep.tolist() == list(range(rows))
     assert cluster_spread(BOXES[:rows], SCORES[:rows], keep=keep, **groups).tolist() == (

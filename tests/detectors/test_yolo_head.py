@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ def branch(channels: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), nn.Conv2d(3, outputs, 1))
 
 
-def make_head(num_bins: int) -> OpenHead:
+def make_head(num_bins: int) -> Any:
     return OpenHead(
         nn.ModuleList([branch(4, 4 * num_bins), branch(6, 4 * num_bins)]),
         nn.ModuleList([branch(4, 2), branch(6, 2)]),

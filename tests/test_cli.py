@@ -1,0 +1,110 @@
+"""The verbs that `tests/runs` does not run: what they print, and how they end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detal.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def detal(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    code = caught.value.code
+    return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """Two images, the second one cut off."""
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, size=(32, 32, 3), dtype=np.uint8)
+    data = cv2.imencode(".jpg", pixels)[1].tobytes()
+    (folder / "a.jpg").write_bytes(data)
+    (folder / "b.jpg").write_bytes(data[: len(data) // 2])
+    return folder
+
+
+def test_check_names_what_is_wrong(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = detal(capsys, "check", pool, "--output", tmp_path / "problems.csv")
+    assert code == 1
+    assert "2 images" in out
+    assert "b.jpg" in (tmp_path / "problems.csv").read_text()
+
+
+def test_check_as_json(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = detal(capsys, "check", pool, "--json")
+    report = json.loads(out)
+    assert (code, report["images"], report["boxes"]) == (1, 2, None)
+    assert [Path(problem["file"]).name for problem in report["problems"]] == ["b.jpg"]
+
+
+def test_check_of_a_good_set(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pool / "b.jpg").unlink()
+    code, out, _ = detal(capsys, "check", pool)
+    assert (code, "no problems" in out) == (0, True)
+
+
+def test_show_config_prints_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = detal(capsys, "show-config", "pool=here", "output=out")
+    assert code == 0
+    assert f"path: {tmp_path / 'here'}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        pytest.param(["show-config", "pool=x", "output=y", "sead=1"], 2, "seed", id="config"),
+        pytest.param(["check", "nowhere.json"], 1, "nowhere.json", id="data"),
+        pytest.param(["selct"], 2, "selct", id="verb"),
+        pytest.param(["curves", "nowhere"], 1, "no finished round", id="study"),
+    ],
+)
+def test_mistakes_end_with_a_message(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, out, err = detal(capsys, *arguments)
+    assert ended == code
+    assert message in err
+    assert not out
+
+
+def test_debug_shows_where_it_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    from detal.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="pool is required"):
+        main(["show-config", "--debug"])
+    capsys.readouterr()
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['detal', '--help']\n"
+        "from detal.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "sys.exit('torch' in sys.modules or 'ultralytics' in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "select" in result.stdout
