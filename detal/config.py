@@ -88,7 +88,8 @@ class DetectorConfig(_Section):
     Attributes:
         type: ``yolo``, ``torchvision`` or ``predictions``.
         weights: Checkpoint, or the COCO results file for ``predictions``.
-        architecture: torchvision model name, for example ``fasterrcnn_resnet50_fpn``.
+        architecture: torchvision model name, for example ``fasterrcnn_resnet50_fpn``; for YOLO the
+            model YAML of ``weights`` that are a plain state dict.
         class_names: Classes in label order, where the checkpoint does not name them; by default
             those of the labelled set, then of the pool.
         image_size: Network input size in pixels (long side for YOLO, short side for torchvision);
@@ -99,6 +100,7 @@ class DetectorConfig(_Section):
         max_detections: Boxes kept per image.
         head: Which YOLO head to read where a model has two.
         half: Half precision; by default on CUDA only.
+        download: Let ultralytics fetch YOLO weights that are named but not on disk.
     """
 
     type: Literal["yolo", "torchvision", "predictions"] = "yolo"
@@ -111,6 +113,7 @@ class DetectorConfig(_Section):
     max_detections: Annotated[int, Field(ge=1)] = 300
     head: Literal["auto", "one2many", "one2one"] = "auto"
     half: bool | None = None
+    download: bool = False
 
 
 class BudgetConfig(_Section):

@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -68,6 +68,7 @@ def score_shards(
     *,
     batch_size: int,
     threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[ShardScores]:
     """Score shards of image files, one result per shard, in order.
 
@@ -78,6 +79,7 @@ def score_shards(
         shards: Paths, shard by shard; taken as they are needed.
         batch_size: Images per forward pass at most, >= 1; on the CPU never more than 4.
         threads: CPU threads to use, >= 1; None: one per core.
+        progress: Called from worker threads with the number of images just done.
 
     Yields:
         The scores of each shard.
@@ -92,7 +94,12 @@ def score_shards(
     nothing = detector.predict([])
     stop = threading.Event()
     pending = _submit(
-        detector, iter(shards), batch_size=batch_size, threads=threads or _cores(), stop=stop
+        detector,
+        iter(shards),
+        batch_size=batch_size,
+        threads=threads or _cores(),
+        stop=stop,
+        progress=progress or (lambda count: None),
     )
     with closing(_in_thread(pending, stop=stop)) as submitted:
         for shard in submitted:
@@ -135,13 +142,15 @@ def _submit(
     batch_size: int,
     threads: int,
     stop: threading.Event,
+    progress: Callable[[int], None],
 ) -> Generator[_Shard, None, None]:
     """Shards whose batches are all handed to the network, though not all done."""
     runners = threads if detector.device.type == "cpu" else 1
     with ExitStack() as stack:
         stack.enter_context(_torch_threads(1 if detector.device.type == "cpu" else None))
         decoders = stack.enter_context(_pool("decode", threads, stop))
-        network = _Network(detector, stack.enter_context(_pool("predict", runners, stop)), runners)
+        predictors = stack.enter_context(_pool("predict", runners, stop))
+        network = _Network(detector, predictors, runners, progress)
         window = 2 * threads + 2 * batch_size
         for images in _read_ahead(detector, shards, decoders, window=window, stop=stop):
             yield _run_batches(images, network, batch_size)
@@ -219,9 +228,16 @@ def _read_ahead(
 class _Network:
     """Runs batches, a few at a time, and remembers what fits into memory."""
 
-    def __init__(self, detector: Detector, pool: ThreadPoolExecutor, runners: int) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        pool: ThreadPoolExecutor,
+        runners: int,
+        progress: Callable[[int], None],
+    ) -> None:
         self._detector = detector
         self._pool = pool
+        self.progress = progress
         self._slots = threading.Semaphore(2 * runners)
         self._fits: int | None = None
 
@@ -230,6 +246,7 @@ class _Network:
         self._slots.acquire()
         future = self._pool.submit(self._predict, batch)
         future.add_done_callback(lambda _: self._slots.release())
+        future.add_done_callback(lambda _: self.progress(len(batch)))
         return future
 
     def _predict(self, batch: list[Prepared]) -> Detections:
@@ -275,6 +292,7 @@ def _run_batches(images: Iterator[_Image], network: _Network, batch_size: int) -
     for place, image in enumerate(images):
         shard.rows.append(image.row)
         if image.prepared is None:
+            network.progress(1)
             continue
         key = image.prepared.batch_key
         waiting.setdefault(key, []).append((place, image.prepared))

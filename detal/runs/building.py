@@ -76,6 +76,7 @@ def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
         raise ConfigError("detector.weights must name a YOLO checkpoint, for example best.pt")
     return load_yolo(
         config.weights,
+        architecture=config.architecture,
         class_names=config.class_names,
         device=device,
         image_size=config.image_size,
@@ -84,6 +85,7 @@ def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
         max_detections=config.max_detections,
         half=config.half,
         head=config.head,
+        download=config.download,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def score_into_store(
         shard_size: Images per shard.
         batch_size: Images per forward pass.
         threads: Decoding threads, or None for a sensible number.
-        progress: Called after each shard.
+        progress: Called as images are done, from several threads, one at a time.
 
     Returns:
         The P images, and how many of them had to be scored now.
@@ -54,15 +55,22 @@ def score_into_store(
     todo = store.missing(keys)
     shards = [todo[start : start + shard_size] for start in range(0, len(todo), shard_size)]
     done = 0
-    progress(done, len(todo))
+    lock = threading.Lock()
+
+    def advance(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            progress(done, len(todo))
+
+    advance(0)
     scored = score_shards(
         detector,
         ([paths[i] for i in shard] for shard in shards),
         batch_size=batch_size,
         threads=threads,
+        progress=advance,
     )
     for shard, result in zip(shards, scored, strict=True):
         store.write([keys[i] for i in shard], result.images, result.detections)
-        done += len(shard)
-        progress(done, len(todo))
-    return store.read(keys), done
+    return store.read(keys), len(todo)

@@ -12,18 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("YOLO_VERBOSE", "false")
+
+from detal.runs.provenance import commit, machine, versions  # noqa: E402
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 SCORE_THRESHOLD = 0.05
@@ -161,9 +161,6 @@ def _ratio_name(device: str) -> str:
 
 def _result(args: argparse.Namespace, pairs: list[dict[str, Any]]) -> dict[str, Any]:
     ratios = [p["detal"]["images_per_s"] / p["ultralytics"]["images_per_s"] for p in pairs]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     return {
         _ratio_name(args.device): round(statistics.median(ratios), 4),
         "ratios": [round(ratio, 4) for ratio in ratios],
@@ -175,21 +172,10 @@ def _result(args: argparse.Namespace, pairs: list[dict[str, Any]]) -> dict[str, 
         "nms_iou": NMS_IOU,
         "max_detections": MAX_DETECTIONS,
         "command": " ".join(["python", "tools/bench/scoring.py", *sys.argv[1:]]),
-        "commit": commit.stdout.strip() or None,
-        "machine": {"cores": os.cpu_count(), "processor": _processor()},
-        "versions": {
-            name: version(name) for name in ("torch", "torchvision", "ultralytics", "opencv-python")
-        },
+        "commit": commit(ROOT),
+        "machine": machine(),
+        "versions": versions(),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":
