@@ -262,10 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _set_up(*, debug: bool) -> None:
     global _debug
     _debug = debug
+    # Rich wraps lines at the width of the terminal; in a file or pipe they stay whole.
+    rich = _errors.is_terminal
     logging.basicConfig(
         level=logging.INFO if debug else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=_errors, show_path=False, show_time=False)],
+        format="%(message)s" if rich else "%(levelname)s: %(message)s",
+        handlers=[RichHandler(console=_errors, show_path=False, show_time=False)] if rich else None,
     )
 
 

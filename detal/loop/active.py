@@ -192,7 +192,7 @@ class ActiveLearning:
             "output": str(manifest),
             "store": config.store or str(self.output / "detal_store"),
         }
-        if False:
+        if weights is not None:
             changes["detector"] = config.detector.model_copy(update={"weights": str(weights)})
         if self._has_labels():
             changes["labeled"] = LabeledConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +17,9 @@ _SHOWN = 20
 
 
 def refuse_holdout(images: pl.DataFrame, holdouts: Sequence[Dataset]) -> None:
-    """Refuse images that a hold-out has, too: the same file or the same content.
+    """Refuse images whose content a hold-out has, too, wherever it lies and whatever it is called.
 
-    Ids alone are no proof, because datasets number their images independently; they count where the
+    Ids are no proof, because datasets number their images independently; they count where the
     hold-out's file is not there to compare with.
 
     Args:
@@ -32,12 +31,11 @@ def refuse_holdout(images: pl.DataFrame, holdouts: Sequence[Dataset]) -> None:
     """
     ids = {path: image_id for image_id, path in images.select("image_id", "path").iter_rows()}
     by_id = {image_id: path for path, image_id in ids.items()}
-    by_file = {os.path.realpath(path): path for path in ids}
     by_content = _by_size(list(ids))
     found: dict[str, str] = {}
     for holdout in holdouts:
         for image_id, path in holdout.images.select("image_id", "path").iter_rows():
-            twin = by_file.get(os.path.realpath(path)) or _twin(path, by_content)
+            twin = _twin(path, by_content)
             if twin is None and not Path(path).is_file():
                 twin = by_id.get(image_id)
             if twin is not None:

@@ -21,7 +21,7 @@ from detal.loop.holdout import refuse_holdout
 from detal.loop.joining import MergeReport, join
 from detal.loop.labeled_set import IMAGE_ID, LabeledSet
 from detal.loop.returned import open_returned
-from detal.manifests import check_output, recover_folder, staged_folder
+from detal.manifests import recover_folder, staged_folder
 from detal.runs.building import build_dataset
 
 __all__ = ["merge", "merge_dataset", "open_labeled_set", "write_labeled_set"]
@@ -89,7 +89,6 @@ def merge_dataset(
     into = into.absolute()
     with _locked(into):
         recover_folder(into)
-        check_output(into)
         there = LabeledSet.read(into) if (into / "labeled.json").exists() else None
         before = open_labeled_set(start, asked.class_names) if there is None else there
         after, report = join(before, asked, returned)
@@ -97,8 +96,6 @@ def merge_dataset(
         refused = [*holdout, *([after.val] if after.val is not None else [])]
         if refused:
             images = after.dataset.images.with_columns(pl.col(IMAGE_ID).alias("image_id"))
-            if there is not None:  # what was there has been checked before
-                images = images.filter(pl.col("path").is_in([i.path for i in asked.images]))
             refuse_holdout(images, [build_dataset(config) for config in refused])
         is_new = there is None or after.runs != there.runs or after.val != there.val
         if is_new or report.added or report.changed:

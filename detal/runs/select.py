@@ -147,7 +147,7 @@ def _warn_about_problems(dataset: Dataset, path: str) -> None:
     if dataset.problems:
         first = dataset.problems[0]
         log.warning(
-            "%s: %d problems, the first: %s (%s %s); `detal check %s` lists them",
+            "%s: %d problem(s), the first: %s (%s %s); `detal check %s` lists them",
             dataset.name,
             len(dataset.problems),
             first.message,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 import yaml
@@ -161,6 +163,8 @@ def test_rounds_grow_by_batches_with_true_boxes(
         (1, 6, output / "round-1"),
         (2, 8, output / "round-2"),
     ]
+    record = json.loads((output / "round-2" / "manifest" / "run.json").read_text())
+    assert record["config"]["detector"]["weights"] == str(output / "round-1" / "weights.pt")
     found = LabeledSet.read(output / "labeled")
     assert found.labeled_round.tolist() == [0] * 4 + [1] * 2 + [2] * 2
     truth = boxes_by_file(oracle)
@@ -203,6 +207,18 @@ class TestOracles:
         assert len(new) == 2
         for file in new:
             assert merged[file] == pytest.approx(truth[file], abs=0.006)
+
+    @pytest.mark.parametrize("known_by", ["path", "image_id"])
+    def test_a_dataset_of_another_origin(
+        self, config: Path, oracle: Dataset, known_by: str
+    ) -> None:
+        changed = {"path": "image_id", "image_id": "path"}[known_by]
+        images = oracle.images.with_columns("/other/" + pl.col(changed) + ".of")
+        answer = replace(oracle, images=images)
+        assert [len(r.labeled) for r in go(ActiveLearning(config, oracle=answer, rounds=1))] == [
+            4,
+            6,
+        ]
 
     def test_a_part_is_enough(self, config: Path, oracle: Dataset) -> None:
         def label(image_ids: list[str]) -> Dataset:

@@ -181,6 +181,18 @@ class TestRounds:
         )
         assert LabeledSet.read(tmp_path / "new").labeled_round.tolist() == [1, 1, 2]
 
+    def test_an_image_that_was_labelled_before_keeps_its_round(
+        self, run: Path, tmp_path: Path
+    ) -> None:
+        start = write_coco(tmp_path / "pool" / "seed.json", {"a": [("cat", 1, 1, 9, 9)], "e": []})
+        back = write_coco(tmp_path / "a.json", OBJECTS)
+        report = merge(run, back, tmp_path / "set", labeled=start)
+        assert report.changed == ("a.png",)
+        assert labeled_objects(tmp_path / "set") == {**OBJECTS, "e": []}
+        found = LabeledSet.read(tmp_path / "set")
+        assert [Path(path).stem for path in found.dataset.images["path"]] == list("eabcd")
+        assert found.labeled_round.tolist() == [0, 0, 1, 1, 1]
+
     def test_unreadable_labelled_images_are_left_out(
         self, run: Path, tmp_path: Path, caplog
     ) -> None:
@@ -286,6 +298,12 @@ class TestHoldout:
         back = write_coco(tmp_path / "a.json", {"a": []})
         with pytest.raises(DataError, match="found 1 of 3: 2 "):
             merge(run, back, tmp_path / "set", labeled=seed, holdout=[tmp_path / "pool" / "f.png"])
+
+    def test_what_was_merged_before_is_looked_at_too(self, run: Path, tmp_path: Path) -> None:
+        merge(run, write_coco(tmp_path / "a.json", {"a": []}), tmp_path / "set")
+        back = write_coco(tmp_path / "b.json", {"b": []})
+        with pytest.raises(DataError, match=r"found 1 of 2: a\.png"):
+            merge(run, back, tmp_path / "set", holdout=[tmp_path / "pool" / "a.png"])
 
     def test_nothing_of_the_batch_is_merged_later_either(self, run: Path, tmp_path: Path) -> None:
         into = tmp_path / "set"
@@ -425,6 +443,7 @@ def test_a_run_is_known_after_a_spreadsheet_has_saved_it(run: Path, tmp_path: Pa
     (run / "selection.csv").write_text("\r\n".join(sorted_by_name) + "\r\n", encoding="utf-8-sig")
     assert read_asked(run).images == before.images
     assert read_asked(run).key == before.key
+    assert Asked(before.images[::-1], (), {}).key == before.key
     other = Asked(images=before.images[:3], class_names=(), config={})
     assert other.key != before.key
 
@@ -558,6 +577,16 @@ def test_real_data_comes_back_equal(
 
 def _image_folder(paths: list[str]) -> Path:
     return Path(paths[0]).parent
+
+
+def test_ids_that_only_some_images_state(tmp_path: Path) -> None:
+    write_pool(tmp_path, ["a", "b"])
+    back = write_coco(tmp_path / "seed.json", {"a": [], "b": []})
+    document = json.loads(back.read_text())
+    document["images"][0]["detal_image_id"] = "first"
+    back.write_text(json.dumps(document))
+    images = LabeledSet.start(open_dataset(back)).dataset.images
+    assert images["detal_image_id"].to_list() == ["first", "2"]
 
 
 def test_start_keeps_a_labelled_set_apart_from_its_source(tmp_path: Path) -> None:
