@@ -45,8 +45,9 @@ __all__ = ["ActiveLearning", "Oracle", "Round"]
 log = logging.getLogger(__name__)
 
 Oracle = Callable[[list[str]], Dataset | Annotations]
-"""Given image ids of the pool, their true boxes: `Annotations` of these images in this order, or a
-`Dataset` with these ids, in which some may be missing."""
+"""Given image ids of the pool, their true boxes: a `Dataset` with these ids or files, in which some
+may be missing, or `Annotations` of these images in this order, labels as the detector counts them
+(those of ``data.yaml``)."""
 
 
 @dataclass(eq=False)
@@ -122,7 +123,7 @@ class ActiveLearning:
             folder = self.output / f"round-{round_idx}"
             if round_idx > 0 and not self._label(folder / "manifest", weights):
                 return
-            if not self._has_labels():
+            if round_idx == 0 and self.config.labeled is None:
                 continue
             if not (folder / "done.json").exists():
                 labeled = LabeledSet.read(self._labeled)
@@ -145,13 +146,19 @@ class ActiveLearning:
         return (self._labeled / "labeled.json").exists()
 
     def _start(self) -> None:
-        """Write the labelled set of round 0, unless it is there."""
+        """Write the labelled set of round 0, unless it is there, and see to its validation set."""
         recover_folder(self._labeled)
-        if self.config.labeled is not None and not self._has_labels():
+        if self._has_labels():
+            start = LabeledSet.read(self._labeled)
+            if self.val in (None, start.val):
+                return
+        elif self.config.labeled is not None:
             start = open_labeled_set(self.config.labeled, ())
-            if self.val is not None:
-                refuse_holdout(start.dataset.images, [build_dataset(self.val)])
-            write_labeled_set(self._labeled, replace(start, val=self.val), report=None)
+        else:
+            return
+        if self.val is not None:
+            refuse_holdout(start.dataset.images, [build_dataset(self.val)])
+        write_labeled_set(self._labeled, replace(start, val=self.val), report=None)
 
     def _label(self, manifest: Path, weights: Path | None) -> bool:
         """Choose a batch and have it labelled, as far as that is not done; False to stop here."""

@@ -40,8 +40,8 @@ class MergeReport:
         round_idx: Round that the images of the run belong to.
         asked: How many images the run asked for.
         added: Labelled for the first time.
-        changed: Labelled by an earlier merge with other boxes, which these replace.
-        unchanged: Labelled by an earlier merge with the same boxes.
+        changed: Labelled before with other boxes, which these replace.
+        unchanged: Labelled before with the same boxes.
         missing: Asked for and not there yet.
         extra: There and not asked for; left out.
         other_size: Annotated on an image of another size, as ``id: size, asked size``; left out.

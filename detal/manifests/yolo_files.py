@@ -127,7 +127,7 @@ def _write_list(path: Path, names: Sequence[str]) -> None:
 def _place(source: Path, target: Path) -> None:
     """Link, copy or, where ultralytics would not take the file by its name, convert the image."""
     if not source.is_file():
-        raise DataError(f"a selected image must exist, found no file {source}")
+        raise DataError(f"an image must exist to be linked, found no file {source}")
     if source.suffix.lower() not in YOLO_SUFFIXES:
         bgr = cv2.cvtColor(read_image(source).pixels, cv2.COLOR_RGB2BGR)
         target.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())

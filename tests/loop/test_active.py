@@ -20,6 +20,7 @@ from detal.datasets import Dataset, open_dataset
 from detal.detectors import import_ultralytics
 from detal.errors import ConfigError, DataError, DetectorError
 from detal.loop import ActiveLearning, LabeledSet, Round, merge, select_next_batch
+from detal.loop.callbacks import select_config
 from detal.structures import Annotations
 
 SANDBOX = Path(__file__).resolve().parents[2] / "data" / "sandbox"
@@ -190,6 +191,21 @@ def test_ends_when_the_pool_is_labelled(config: Path, oracle: Dataset, caplog) -
     assert "nothing in the pool is left to label" in caplog.text
 
 
+def test_a_validation_set_comes_to_what_people_merged(config: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(config.read_text())
+    del content["labeled"]
+    config.write_text(yaml.safe_dump(content))
+    val = subset("test.json", tmp_path / "val.json", 0, 3)
+    assert go(ActiveLearning(config, rounds=1, val=val)) == []
+    manifest = tmp_path / "runs" / "loop" / "round-1" / "manifest"
+    merge(
+        manifest, DatasetConfig(path=str(manifest / "yolo")), into=manifest.parents[1] / "labeled"
+    )
+    (this,) = go(ActiveLearning(config, rounds=1, val=val))
+    assert len(open_dataset(this.data_yaml, split="val")) == 3
+    assert len(open_dataset(this.data_yaml, split="train")) == 2
+
+
 class TestOracles:
     def test_annotations_of_the_ids_asked_for(self, config: Path, oracle: Dataset) -> None:
         asked = []
@@ -213,7 +229,7 @@ class TestOracles:
         self, config: Path, oracle: Dataset, known_by: str
     ) -> None:
         changed = {"path": "image_id", "image_id": "path"}[known_by]
-        images = oracle.images.with_columns("/other/" + pl.col(changed) + ".of")
+        images = oracle.images.with_columns(("/other/" + pl.col(changed) + ".of").alias(changed))
         answer = replace(oracle, images=images)
         assert [len(r.labeled) for r in go(ActiveLearning(config, oracle=answer, rounds=1))] == [
             4,
@@ -317,9 +333,12 @@ class TestCallback:
         with pytest.raises(DetectorError, match="must have saved weights"):
             callback(SimpleNamespace(best=tmp_path / "best.pt", last=tmp_path / "last.pt"))
 
-    def test_a_config_object(self, tmp_path: Path, config: Path) -> None:
+    def test_a_config_object(self, tmp_path: Path) -> None:
         pool = DatasetConfig(path=str(tmp_path / "pool.json"))
-        settings = SelectConfig(pool=pool, output=str(tmp_path / "x"), device="cpu")
-        callback = select_next_batch(settings, output=tmp_path / "a: b #c")
-        callback(SimpleNamespace(best=WEIGHTS, last=WEIGHTS))
-        assert (tmp_path / "a: b #c" / "run.json").is_file()
+        settings = SelectConfig(pool=pool, output=str(tmp_path / "x"))
+        assert select_config(settings) is settings
+        assert select_config(settings, output=tmp_path / "y").output == str(tmp_path / "y")
+
+    def test_an_output_that_yaml_would_misread(self, config: Path, tmp_path: Path) -> None:
+        output = tmp_path / "a: b #c"
+        assert select_config(config, output=output).output == str(output)
