@@ -24,7 +24,7 @@ from detal.runs.provenance import versions
 from detal.runs.scoring import ProgressCallback, open_store, score_into_store
 from detal.seeding import generator
 from detal.store import Store
-from detal.strategies import make_strategy
+from detal.strategies import make_strategy, strategy_options
 from detal.structures import Selection
 
 __all__ = ["SelectResult", "run_select"]
@@ -196,6 +196,10 @@ def _record(
     detector = inputs.detector
     return {
         "config": config.model_dump(mode="json"),
+        "strategy": {
+            "name": config.strategy.name,
+            **strategy_options(config.strategy.name, **config.strategy.options),
+        },
         "detector": {
             "fingerprint": detector.fingerprint,
             "settings": detector.settings,

@@ -2,7 +2,7 @@
 
 from detal.strategies.candidates import Candidates, Chunk, Labeled
 from detal.strategies.fill import Choice, Order, Picks, fill
-from detal.strategies.registry import STRATEGIES, make_strategy
+from detal.strategies.registry import STRATEGIES, make_strategy, strategy_options
 from detal.strategies.strategy import MeasureSelector, QueryStrategy
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "QueryStrategy",
     "fill",
     "make_strategy",
+    "strategy_options",
 ]

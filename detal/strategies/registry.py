@@ -11,7 +11,7 @@ from detal.strategies.coverage import core_set, kmeans
 from detal.strategies.scored import box_count, entropy, least_confidence, margin, random
 from detal.strategies.strategy import QueryStrategy
 
-__all__ = ["STRATEGIES", "make_strategy"]
+__all__ = ["STRATEGIES", "make_strategy", "strategy_options"]
 
 STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "random": random,
@@ -32,13 +32,21 @@ def make_strategy(name: str, **options: Any) -> QueryStrategy:
     Raises:
         ConfigError: If the name, an option or an option's value is unknown.
     """
+    return STRATEGIES[name](**strategy_options(name, **options))
+
+
+def strategy_options(name: str, **options: Any) -> dict[str, Any]:
+    """All options of the strategy ``name``: those given, and the defaults of the others.
+
+    Raises:
+        ConfigError: If the name or an option is unknown.
+    """
     if name not in STRATEGIES:
         raise ConfigError(unknown_name("strategy", name, STRATEGIES))
-    factory = STRATEGIES[name]
-    known = inspect.signature(factory).parameters
+    known = inspect.signature(STRATEGIES[name]).parameters
     for option in options:
         if not known:
             raise ConfigError(f"strategy {name} has no options, got {option!r}")
         if option not in known:
             raise ConfigError(unknown_name(f"option of {name}", option, known))
-    return factory(**options)
+    return {option: parameter.default for option, parameter in known.items()} | options

@@ -3,7 +3,8 @@
     python tools/bench/scoring.py --images ../shared/data/aquarium/train/images
 
 Each run is a fresh process; the two alternate, so that a busy machine slows both. The ratio is the
-median over the pairs. detal also computes what the predictor does not: all class logits, the spread
+median over the pairs. ultralytics gets a thread per core: by itself it leaves one core idle, which on
+two cores nearly halves its speed. detal also computes what the predictor does not: all class logits, the spread
 of boxes and clusters, object and image features, and the hash of each file.
 """
 
@@ -131,12 +132,15 @@ def _ultralytics(args: argparse.Namespace) -> Any:
     from detal.seeding import seed_torch
 
     library = import_ultralytics()
+    import torch
     import torchvision  # noqa: F401 - the library then uses torchvision's NMS, its fastest
 
     seed_torch(0)  # the same random weights as detal's, for a model YAML
     model = library.YOLO(args.model, task="detect")
 
     def score(paths: list[str]) -> int:
+        if model.predictor is not None:  # its set-up, in the warm-up, chose the number of threads
+            torch.set_num_threads(os.cpu_count() or 1)
         results = model.predict(
             source=paths,
             stream=True,
