@@ -3,9 +3,9 @@
     python tools/bench/scoring.py --images ../shared/data/aquarium/train/images
 
 Each run is a fresh process; the two alternate, so that a busy machine slows both. The ratio is the
-median over the pairs. ultralytics gets a thread per core: by itself it leaves one core idle, which on
-two cores nearly halves its speed. detal also computes what the predictor does not: all class logits, the spread
-of boxes and clusters, object and image features, and the hash of each file.
+median over the pairs. ultralytics gets a thread per core: by itself it leaves one core idle, which
+on two cores nearly halves its speed. detal also computes what the predictor does not: all class
+logits, the spread of boxes and clusters, object and image features, and the hash of each file.
 """
 
 from __future__ import annotations
