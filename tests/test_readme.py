@@ -11,6 +11,7 @@ from detal.strategies import STRATEGIES, strategy_options
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 
 
 def test_tables_are_made_from_the_result_files() -> None:
@@ -27,9 +28,7 @@ def test_every_strategy_has_a_row_with_its_options(name: str) -> None:
         assert f"`{option}`" in row.group(), f"{option} is not in the row of {name}"
 
 
-@pytest.mark.parametrize(
-    "verb", sorted(set(re.findall(r"^detal ([a-z-]+) ", README, re.MULTILINE)))
-)
+@pytest.mark.parametrize("verb", sorted(set(re.findall(r"^detal ([a-z-]+)", SHELL, re.MULTILINE))))
 def test_verbs_exist(verb: str) -> None:
     source = (ROOT / "detal" / "cli.py").read_text(encoding="utf-8")
     assert f"def {verb.replace('-', '_')}(" in source

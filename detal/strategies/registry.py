@@ -32,7 +32,8 @@ def make_strategy(name: str, **options: Any) -> QueryStrategy:
     Raises:
         ConfigError: If the name, an option or an option's value is unknown.
     """
-    return STRATEGIES[name](**strategy_options(name, **options))
+    complete = strategy_options(name, **options)
+    return STRATEGIES[name](**complete)
 
 
 def strategy_options(name: str, **options: Any) -> dict[str, Any]:
