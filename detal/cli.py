@@ -45,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _errors = Console(stderr=True)
+_INTERRUPTED = 130
 _debug = False
 
 ConfigOption = Annotated[
@@ -250,9 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _errors.print(Text(f"error: {error}", style="red"), soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns an interrupt into exit code 130
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+            raise
         _errors.print("interrupted; what is finished is kept, run the same command to go on")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); leave nothing for the interpreter to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -122,6 +122,18 @@ def test_killed_runs_go_on_to_the_same_result(demo: Path, tmp_path: Path) -> Non
     assert _relocated(files_without_timings(broken / "out"), broken) == expected
 
 
+def test_an_interrupt_says_that_work_is_kept(tmp_path: Path) -> None:
+    arguments = command("-c", CONFIG, "shard_size=8", "output=out")
+    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not _shards(tmp_path):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command to go on" in stderr
+    assert "Traceback" not in stderr
+
+
 def _shards(folder: Path) -> int:
     return len([p for p in folder.glob("detal_store/*/*.parquet") if "boxes" not in p.name])
 
