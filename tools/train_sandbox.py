@@ -194,7 +194,7 @@ def _train(scratch: Path, names: list[str], options: argparse.Namespace) -> Path
 
 
 def _save_clean(source: Path, target: Path, imgsz: int) -> None:
-    """Copy a finished (stripped, half precision) checkpoint without this machine's paths."""
+    """Copy a finished (stripped, half precision) checkpoint without paths, addresses and date."""
     checkpoint = torch.load(source, map_location="cpu", weights_only=False)
     arguments: Row = {"data": "data.yaml", "model": _ARCHITECTURE_FILE, "task": "detect"}
     for key in ("project", "name", "save_dir", "device"):
@@ -202,7 +202,8 @@ def _save_clean(source: Path, target: Path, imgsz: int) -> None:
     checkpoint["train_args"] = {**checkpoint["train_args"], **arguments}
     checkpoint["model"].args = {**arguments, "imgsz": imgsz}
     checkpoint["model"].yaml["yaml_file"] = _ARCHITECTURE_FILE
-    for key in ("git", "train_results", "train_metrics"):
+    checkpoint["license"] = "AGPL-3.0"
+    for key in ("date", "docs", "git", "train_results", "train_metrics"):
         checkpoint.pop(key, None)
     torch.save(checkpoint, target)
 

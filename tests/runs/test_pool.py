@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from detal.datasets import Dataset
 from detal.datasets.listing import image_frame
 from detal.runs.pool import ScoredDataset, candidate_pool
 from detal.store import Store
 from detal.structures import Detections
+from tests.runs.factories import CLASSES, scored_pool
 
 
 @pytest.fixture
@@ -69,3 +72,49 @@ def test_unreadable_and_equal_images(store: Store) -> None:
     found = candidate_pool(pool, None, class_names=("a",))
     assert list(found.candidates.image_ids) == ["2", "3"]
     assert found.excluded == {"unreadable": 1, "duplicate_content": 1}
+
+
+def test_candidates_come_by_id_with_their_own_numbers(tmp_path: Path) -> None:
+    pool = scored_pool(tmp_path / "pool", ["c", "a", "b"], ["h0", "h1", "h2"])
+    result = candidate_pool(pool, None, class_names=CLASSES)
+    assert result.candidates.image_ids.tolist() == ["a", "b", "c"]
+    np.testing.assert_allclose(result.candidates.expected_boxes, [0.2, 0.3, 0.1])
+    assert result.candidates.image_features is not None
+    assert result.candidates.image_features[:, 0].tolist() == [1, 2, 0]
+    chosen, detections = result.detections(["c", "a"])
+    assert chosen.dataset.images["width"].to_list() == [40, 40]
+    torch.testing.assert_close(detections.scores, torch.tensor([0.1, 0.2]))
+
+
+def test_every_reason_to_leave_out_is_counted(tmp_path: Path) -> None:
+    pool = scored_pool(tmp_path / "pool", list("abcde"), ["h0", "h1", None, "h3", "h3"])
+    labeled = scored_pool(tmp_path / "labeled", ["b", "z"], ["other", "h0"], labels=[[0, 1], [1]])
+    result = candidate_pool(pool, labeled, class_names=CLASSES)
+    assert result.candidates.image_ids.tolist() == ["d"]
+    assert result.excluded == {
+        "unreadable": 1,
+        "labelled_content": 1,
+        "labelled_id": 1,
+        "duplicate_content": 1,
+    }
+    assert result.candidates.labeled.class_counts.tolist() == [1, 2]
+
+
+def test_labelled_classes_are_matched_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = scored_pool(tmp_path / "pool", ["a"], ["h0"])
+    labeled = scored_pool(
+        tmp_path / "labeled", ["z"], ["h9"], class_names=("cow", "dog"), labels=[[0, 1, 1]]
+    )
+    result = candidate_pool(pool, labeled, class_names=CLASSES)
+    assert result.candidates.labeled.class_counts.tolist() == [0, 2]
+    assert "cow" in caplog.text
+
+
+def test_unreadable_labelled_images_have_no_features(tmp_path: Path) -> None:
+    pool = scored_pool(tmp_path / "pool", ["a"], ["h0"])
+    labeled = scored_pool(tmp_path / "labeled", ["y", "z"], [None, "h9"], labels=[[0], [1]])
+    features = candidate_pool(pool, labeled, class_names=CLASSES).candidates.labeled.image_features
+    assert features is not None
+    assert features.tolist() == [[1, 1]]
