@@ -38,7 +38,7 @@ def with_tables(text: str) -> str:
         result = json.loads((ROOT / "data" / "results" / f"{name}.json").read_text("utf-8"))
         block = f"<!-- {name} -->\n{render(result)}<!-- /{name} -->"
         pattern = re.compile(f"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
-        text, found = pattern.subn(lambda _, block=block: block, text)
+        text, found = pattern.subn(block.replace("\\", r"\\"), text)
         if found != 1:
             sys.exit(f"README.md must have one block {name}, found {found}")
     return text
