@@ -110,6 +110,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_shipped_configs_are_valid() -> None:
     folder = Path(__file__).parents[1] / "configs"
     assert load_config(SelectConfig, folder / "sandbox.yaml").pool.path.endswith("pool.json")
+    assert load_config(SelectConfig, folder / "own_data.yaml").dedup.per_group == 5
     studies = sorted((folder / "bench").glob("*.yaml"))
     assert studies
     for file in studies:
