@@ -5,15 +5,12 @@ Importing this loads neither ultralytics nor a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from detal.detectors.detector import Detector, Prepared
 from detal.detectors.predictions import load_predictions
 from detal.detectors.torchvision import build_torchvision, load_torchvision
 from detal.detectors.yolo import import_ultralytics, load_yolo
 
 __all__ = [
-    "DETECTORS",
     "Detector",
     "Prepared",
     "build_torchvision",
@@ -22,10 +19,3 @@ __all__ = [
     "load_torchvision",
     "load_yolo",
 ]
-
-DETECTORS: dict[str, Callable[..., Detector]] = {
-    "predictions": load_predictions,
-    "torchvision": load_torchvision,
-    "yolo": load_yolo,
-}
-"""Loaders by the name that configs use."""
