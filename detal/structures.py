@@ -212,6 +212,20 @@ class Annotations:
         """(C,) objects of each class, crowds left out."""
         return np.bincount(self.labels[~self.is_crowd], minlength=num_classes)[:num_classes]
 
+    def relabel(self, labels: NDArray[np.int64]) -> Annotations:
+        """The same boxes under other labels: ``labels`` (C,) by old label, -1 leaves boxes out."""
+        new = np.append(labels, -1)[self.labels]
+        keep = new >= 0
+        kept = np.concatenate([[0], np.cumsum(keep)]).astype(np.int64)
+        return Annotations(
+            offsets=kept[self.offsets],
+            boxes=self.boxes[keep],
+            labels=new[keep],
+            is_crowd=self.is_crowd[keep],
+            areas=self.areas[keep],
+            ids=self.ids[keep],
+        )
+
     def take(self, index: Sequence[int] | NDArray[Any]) -> Annotations:
         """The annotations of the images ``index`` (K,), in that order."""
         index = np.asarray(index, dtype=np.int64)

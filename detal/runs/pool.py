@@ -14,7 +14,7 @@ from detal.datasets import Dataset
 from detal.features import expected_boxes
 from detal.store import StoredImages
 from detal.strategies import Candidates, Labeled
-from detal.structures import Detections
+from detal.structures import Annotations, Detections
 
 __all__ = ["CandidatePool", "ScoredDataset", "candidate_pool"]
 
@@ -142,7 +142,19 @@ def _labeled(labeled: ScoredDataset | None, class_names: tuple[str, ...]) -> Lab
     if unknown:
         log.warning("the detector does not know these classes of the labelled set: %s", unknown)
     readable = labeled.take(np.flatnonzero(labeled.readable))
+    every = np.arange(len(readable.dataset))
     return Labeled(
         class_counts=np.array([by_name.get(name, 0) for name in class_names], dtype=np.int64),
         image_features=readable.stored.image_features(),
+        detections=lambda: readable.stored.detections(every),
+        annotations=_in_detector_order(readable.dataset, class_names),
     )
+
+
+def _in_detector_order(dataset: Dataset, class_names: tuple[str, ...]) -> Annotations | None:
+    """Annotations with the detector's labels; objects of classes it does not know are left out."""
+    if dataset.annotations is None:
+        return None
+    number = {name: label for label, name in enumerate(class_names)}
+    labels = np.array([number.get(name, -1) for name in dataset.class_names], dtype=np.int64)
+    return dataset.annotations.relabel(labels)

@@ -1,9 +1,9 @@
 """Which images to label next."""
 
-from detal.strategies.candidates import Candidates, Chunk, Labeled
+from detal.strategies.candidates import Candidates, Chunk, Labeled, Pass
 from detal.strategies.fill import Choice, Order, Picks, fill
 from detal.strategies.registry import STRATEGIES, make_strategy, strategy_options
-from detal.strategies.strategy import MeasureSelector, QueryStrategy
+from detal.strategies.strategy import MeasureSelector, Needs, QueryStrategy
 
 __all__ = [
     "STRATEGIES",
@@ -12,7 +12,9 @@ __all__ = [
     "Chunk",
     "Labeled",
     "MeasureSelector",
+    "Needs",
     "Order",
+    "Pass",
     "Picks",
     "QueryStrategy",
     "fill",

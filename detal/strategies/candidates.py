@@ -6,8 +6,8 @@ Shapes: P candidates, L labelled images, C classes, D features, K images picked.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,14 @@ from torch import Tensor
 
 from detal.errors import ConfigError, DataError
 from detal.features import expected_boxes
-from detal.structures import Detections
+from detal.structures import Annotations, Detections
 
-__all__ = ["Candidates", "Chunk", "Labeled"]
+__all__ = ["Candidates", "Chunk", "Labeled", "Pass"]
 
 Chunk = tuple[NDArray[np.int64], Detections]
+Pass = Callable[[NDArray[np.int64]], Detections]
+"""Reads what one more forward pass says about the candidates ``index`` (b,), boxes in pixels of the
+original image."""
 _ROWS = 65_536
 
 
@@ -32,10 +35,15 @@ class Labeled:
     Attributes:
         class_counts: (C,) labelled objects of each class, in the detector's label order.
         image_features: (L, D) float32, or None if the detector gives none or nothing is labelled.
+        detections: Reads what the detector says about the L images, or None if nothing is labelled.
+        annotations: Their ground truth in the detector's label order, in the same order of images;
+            objects of classes that the detector does not know are left out.
     """
 
     class_counts: NDArray[np.int64]
     image_features: NDArray[np.float32] | None = None
+    detections: Callable[[], Detections] | None = None
+    annotations: Annotations | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +59,7 @@ class Candidates:
         labeled: What is labelled already.
         image_features: (P, D) float32, or None if the detector gives none.
         groups: (P,) str objects or None per image (sequence, video, camera), or None.
+        passes: The further forward passes that the strategy asked for (`Needs`), by name.
     """
 
     image_ids: NDArray[Any]
@@ -60,6 +69,7 @@ class Candidates:
     labeled: Labeled
     image_features: NDArray[np.float32] | None = None
     groups: NDArray[Any] | None = None
+    passes: Mapping[str, Pass] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = self.image_ids

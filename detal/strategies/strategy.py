@@ -14,7 +14,7 @@ from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Order, Picks, fill
 from detal.structures import Budget, Detections, Selection
 
-__all__ = ["BoxMeasure", "MeasureSelector", "QueryStrategy", "Select"]
+__all__ = ["BoxMeasure", "MeasureSelector", "Needs", "QueryStrategy", "Select"]
 
 BoxMeasure = Callable[[Detections], Tensor]
 """(N,) informativeness of each box, higher = more informative."""
@@ -27,8 +27,28 @@ _BOXES_NAMED = 5
 _CLASSES_NAMED = 3
 
 
+@dataclass(frozen=True)
+class Needs:
+    """The forward passes a strategy needs besides the detector's own, all over the whole pool.
+
+    Attributes:
+        views: Names of augmented views of each image (`detal.detectors.VIEWS`); in
+            ``Candidates.passes`` under the same names.
+        members: Checkpoints of further detectors of the same classes; in ``Candidates.passes`` as
+            ``member:0``, ``member:1``, …
+    """
+
+    views: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+
+
 class QueryStrategy(Protocol):
     """Chooses a batch. Deterministic given ``rng`` and blind to the order of the pool."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it reads besides the detector's own pass."""
+        ...
 
     def query(
         self,
@@ -63,10 +83,12 @@ class MeasureSelector:
         select: Puts the candidates in order.
         box_measure: Used to say which boxes of a picked image made it interesting; by default their
             scores, for strategies that do not score boxes.
+        needs: Further forward passes that ``select`` reads.
     """
 
     select: Select
     box_measure: BoxMeasure | None = None
+    needs: Needs = Needs()
 
     def query(
         self,

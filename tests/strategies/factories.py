@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from detal.features import expected_boxes
-from detal.strategies import Candidates, Choice, Chunk, Labeled, Order
-from detal.structures import Detections
+from detal.strategies import Candidates, Choice, Chunk, Labeled, Order, Pass
+from detal.structures import Annotations, Detections
 from tests.features.factories import Box, detections_of
+
+VIEWS = ("flip", "cutout", "downscale", "rotate")
+PASSES = (*VIEWS, "member:0", "member:1")
 
 
 def pool_of(
@@ -22,17 +26,62 @@ def pool_of(
     labeled: np.ndarray | None = None,
     num_classes: int = 3,
 ) -> Candidates:
-    """Candidates from lists of (label, score), with ids ``000``, ``001``, …"""
-    return Candidates.from_detections(
+    """Candidates from lists of (label, score), with ids ``000``, ``001``, …
+
+    They have everything a strategy may ask for: features and spreads of the boxes, further passes,
+    and, if there are labelled images, their detections and annotations.
+    """
+    detections = with_details(detections_of(images, num_classes=num_classes, features=features))
+    candidates = Candidates.from_detections(
         [f"{i:03d}" for i in range(len(images))] if ids is None else ids,
-        detections_of(images, num_classes=num_classes, features=features),
+        detections,
         class_names=tuple(f"class{c}" for c in range(num_classes)),
         groups=groups,
-        labeled=Labeled(
-            class_counts=np.zeros(num_classes, dtype=np.int64),
-            image_features=None if labeled is None else labeled.astype(np.float32),
+        labeled=labeled_of(labeled, num_classes=num_classes),
+    )
+    _, ordered = next(iter(candidates.chunks()))
+    return replace(candidates, passes={name: jittered(ordered, name) for name in PASSES})
+
+
+def with_details(detections: Detections) -> Detections:
+    """The same detections with object features and spreads that follow from label and score."""
+    labels, scores = detections.labels.float(), detections.scores
+    angles = labels[:, None] + scores[:, None] * torch.arange(1.0, 6.0)
+    return replace(
+        detections,
+        object_features=torch.cat([angles.sin(), angles.cos()], dim=1),
+        box_spread=(1 - scores)[:, None] * torch.tensor([1.0, 2.0, 1.5, 0.5]),
+        cluster_spread=(1 - scores)[:, None] * torch.tensor([0.5, 0.0, 1.0, 1.0]),
+    )
+
+
+def labeled_of(features: np.ndarray | None, *, num_classes: int) -> Labeled:
+    """Labelled images with one object of class ``i % C`` each, found with a score of 0.7."""
+    if features is None:
+        return Labeled(class_counts=np.zeros(num_classes, dtype=np.int64))
+    labels = [i % num_classes for i in range(len(features))]
+    seen = with_details(
+        detections_of([[(c, 0.7)] for c in labels], num_classes=num_classes, features=features)
+    )
+    return Labeled(
+        class_counts=np.bincount(labels, minlength=num_classes),
+        image_features=features.astype(np.float32),
+        detections=lambda: seen,
+        annotations=Annotations.from_lists(
+            [np.array([[1.0, 5.0, 11.0, 15.0]])] * len(labels), [np.array([c]) for c in labels]
         ),
     )
+
+
+def jittered(detections: Detections, name: str) -> Pass:
+    """Another pass: the same boxes, a little moved and with other logits, by ``name``."""
+    seed = sum(name.encode())
+    rng = torch.Generator().manual_seed(seed)
+    logits = detections.logits + 0.3 * torch.randn(detections.logits.shape, generator=rng)
+    probs = logits.sigmoid()
+    boxes = detections.boxes + torch.randn(len(detections.boxes), 1, generator=rng)
+    other = replace(detections, logits=logits, boxes=boxes, scores=probs.amax(dim=1))
+    return lambda index: other.take(torch.from_numpy(index))
 
 
 def random_pool(
@@ -78,6 +127,7 @@ def rechunked(candidates: Candidates, *, seed: int) -> Candidates:
         labeled=candidates.labeled,
         image_features=candidates.image_features,
         groups=candidates.groups,
+        passes=candidates.passes,
     )
 
 
