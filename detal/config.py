@@ -47,6 +47,7 @@ _SHORTHANDS = {
     "pool": "path",
     "labeled": "path",
     "test": "path",
+    "reference": "path",
     "detector": "weights",
     "strategy": "name",
     "budget": "amount",
@@ -249,6 +250,8 @@ class SimulateConfig(_Section):
     Attributes:
         pool: Labelled dataset that plays both pool and oracle.
         test: Labelled dataset for the reported metrics; no strategy sees it.
+        reference: Labelled dataset on which arms may measure (`oracle_retraining`); none of it is
+            reported.
         initial: What is labelled before the first round.
         training: How detectors are trained.
         strategies: Names or sections with options; ``label`` names an arm.
@@ -263,6 +266,7 @@ class SimulateConfig(_Section):
 
     pool: DatasetConfig
     test: DatasetConfig
+    reference: DatasetConfig | None = None
     initial: InitialConfig
     training: TrainingConfig
     strategies: Annotated[tuple[StrategyConfig, ...], Field(min_length=1)]
@@ -381,6 +385,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "dedup": DedupConfig,
     "manifest": ManifestConfig,
     "test": DatasetConfig,
+    "reference": DatasetConfig,
     "initial": InitialConfig,
     "training": TrainingConfig,
 }
