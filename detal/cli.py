@@ -170,19 +170,49 @@ def simulate(
     _print_summary(summary, Path(resolved.output), as_json=as_json)
 
 
-@app.command(epilog="Example: detal curves runs/quick --output figures/")
+StopUnder = Annotated[
+    float | None,
+    typer.Option(help="Stop where the next 100 boxes add fewer points of mAP (0..100) than this."),
+]
+
+
+@app.command(epilog="Example: detal curves runs/quick --output figures/ --stop-under 0.2")
 def curves(
     study: Annotated[Path, typer.Argument(help="Folder of a study, finished or not.")],
     output: Annotated[Path | None, typer.Option(help="Where the files go.")] = None,
+    stop_under: StopUnder = None,
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Turn a study's folder into tables (JSON, Markdown, CSV) and plots (PNG, SVG)."""
     _set_up(debug=debug)
+    from detal.loop.curves import StopRule
     from detal.loop.summary import write_summary
 
-    _print_summary(write_summary(study, output), output or study, as_json=as_json)
+    stop = None if stop_under is None else StopRule(under=stop_under)
+    summary = write_summary(study, output, stop=stop)
+    _print_summary(summary, output or study, as_json=as_json)
+
+
+@app.command(epilog="Example: detal advise curve.csv --stop-under 0.2")
+def advise(
+    curve: Annotated[
+        Path, typer.Argument(help="CSV of your own rounds, columns boxes and mean_ap (0..1).")
+    ],
+    stop_under: StopUnder = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell what the next 100 boxes would add to the mAP, and whether to stop labelling."""
+    _set_up(debug=debug)
+    from detal.loop.advice import read_curve, stopping_advice
+    from detal.loop.curves import StopRule
+
+    stop = None if stop_under is None else StopRule(under=stop_under)
+    advice = stopping_advice(read_curve(curve), stop)
+    typer.echo(json.dumps(advice.to_dict(), indent=1) if as_json else str(advice))
 
 
 @app.command(

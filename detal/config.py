@@ -40,8 +40,8 @@ PathText = Annotated[str, Field(min_length=1)]
 
 # Another model or amount keeps the other keys of its section; another dataset or strategy does not.
 _MERGED = {"detector", "budget"}
-_PATH_KEYS = {"path", "images", "metadata", "weights", "output", "store", "init", "backbone"}
-_MODEL_KEYS = {"weights", "init"}
+_MODEL_KEYS = {"weights", "init", "members"}
+_PATH_KEYS = {"path", "images", "metadata", "output", "store", "backbone"} | _MODEL_KEYS
 # A section may be given as one value: `pool=images/` is `pool.path=images/`.
 _SHORTHANDS = {
     "pool": "path",
@@ -99,6 +99,11 @@ class DetectorConfig(_Section):
         nms_iou: Overlap above which non-maximum suppression drops the weaker box; the detector's
             own by default (0.7 for YOLO).
         max_detections: Boxes kept per image.
+        dropout_samples: Times YOLO's last classification layer runs with dropout for each kept box,
+            for the strategy ``bald``; 0: not at all.
+        features_only: Read no boxes, image features only, from whatever weights are at hand: for a
+            first round, when there is no detector of one's own classes. A YOLO state dict then
+            needs ``architecture``, and everything but the head must fit it.
         head: Which YOLO head to read where a model has two.
         half: Half precision; by default on CUDA only.
         download: Let ultralytics fetch YOLO weights that are named but not on disk.
@@ -112,6 +117,8 @@ class DetectorConfig(_Section):
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     max_detections: Annotated[int, Field(ge=1)] = 300
+    dropout_samples: Annotated[int, Field(ge=0)] = 0
+    features_only: bool = False
     head: Literal["auto", "one2many", "one2one"] = "auto"
     half: bool | None = None
     download: bool = False
@@ -214,12 +221,13 @@ class InitialConfig(_Section):
     Attributes:
         amount: How many, in ``unit``.
         unit: ``images`` or ``boxes`` (true boxes).
-        strategy: ``random``, or a strategy that needs no trained detector.
+        strategy: ``random``, or a strategy that reads image features alone (name, or name and
+            options): the features of ``training.backbone``, or of the checkpoint ``training.init``.
     """
 
     amount: Annotated[float, Field(gt=0)]
     unit: Literal["images", "boxes"] = "images"
-    strategy: Literal["random"] = "random"
+    strategy: str | StrategyConfig = "random"
 
 
 class TrainingConfig(_Section):
@@ -353,16 +361,25 @@ def _resolve(data: dict[str, Any], base: Path) -> dict[str, Any]:
     """Expand shorthands and make path values absolute against ``base``."""
     resolved = dict(data)
     for key, value in data.items():
-        if isinstance(value, dict):
-            resolved[key] = _resolve(value, base)
-        elif key in _SHORTHANDS and value is not None:
+        if key in _SHORTHANDS and not isinstance(value, dict) and value is not None:
             resolved[key] = _resolve({_SHORTHANDS[key]: value}, base)
-        elif key in _PATH_KEYS and isinstance(value, str) and value:
-            path = base / Path(value).expanduser()
-            # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
-            is_name = key in _MODEL_KEYS and Path(value).name == value and not path.exists()
-            resolved[key] = value if is_name else os.path.normpath(path)
+        elif isinstance(value, list):
+            resolved[key] = [_resolve_item(key, item, base) for item in value]
+        else:
+            resolved[key] = _resolve_item(key, value, base)
     return resolved
+
+
+def _resolve_item(key: str, value: Any, base: Path) -> Any:
+    """One value of ``key``, or one entry of its list."""
+    if isinstance(value, dict):
+        return _resolve(value, base)
+    if key not in _PATH_KEYS or not isinstance(value, str) or not value:
+        return value
+    path = base / Path(value).expanduser()
+    # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
+    is_name = key in _MODEL_KEYS and Path(value).name == value and not path.exists()
+    return value if is_name else os.path.normpath(path)
 
 
 def _describe(item: Any, model: type[BaseModel]) -> str:

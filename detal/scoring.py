@@ -1,4 +1,4 @@
-"""Run a detector over images: decoding ahead of the network, results shard by shard.
+"""Run detectors over images: decoding ahead of the network, results shard by shard.
 
 Images are decoded and prepared by worker threads that run ahead, across shard borders too, and the
 whole works in its own thread, so that the network goes on while the caller writes a shard. Which
@@ -7,6 +7,9 @@ images share a batch depends on the shard alone, never on timing.
 On the CPU several batches run side by side, one thread each: no time is lost where a single
 forward pass cannot use all cores; batches are kept small there. On a GPU one thread feeds the
 device.
+
+Several detectors (views of one, say) share the decoding: each image is read once and prepared for
+all of them.
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ import torch
 from detal.datasets.images import read_image
 from detal.detectors import Detector, Prepared
 from detal.errors import DataError, DetectorError
+from detal.features.quality import QUALITY_COLUMNS, Quality, image_quality
 from detal.structures import Detections
 
-__all__ = ["IMAGE_SCHEMA", "ShardScores", "score_shards"]
+__all__ = ["IMAGE_SCHEMA", "ShardScores", "score_passes", "score_shards"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ IMAGE_SCHEMA = {
     "height": pl.Int32,
     "content_hash": pl.String,
     "error": pl.String,
+    **dict.fromkeys(QUALITY_COLUMNS, pl.Float32),
 }
 
 
@@ -55,7 +60,8 @@ class ShardScores:
         detections: One image per path, in the given order; a broken image has no detections and
             zero features.
         images: One row per path: ``path``, ``width`` and ``height`` in pixels (null if broken),
-            ``content_hash`` (null if broken), ``error`` (null if fine).
+            ``content_hash`` (null if broken), ``error`` (null if fine), and what
+            `detal.features.quality` measures (null if broken).
     """
 
     detections: Detections
@@ -70,31 +76,53 @@ def score_shards(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[ShardScores]:
-    """Score shards of image files, one result per shard, in order.
+    """`score_passes` of one detector: one result per shard, in order."""
+    passes = score_passes(
+        [detector],
+        shards,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress,
+    )
+    with closing(passes):
+        for (scores,) in passes:
+            yield scores
+
+
+def score_passes(
+    detectors: Sequence[Detector],
+    shards: Iterable[Sequence[str]],
+    *,
+    batch_size: int,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Generator[tuple[ShardScores, ...], None, None]:
+    """Score shards of image files with several detectors, each image decoded once.
 
     A batch that does not fit into memory is halved, and no later one is made larger than that.
 
     Args:
-        detector: The detector.
+        detectors: At least one, all on one device.
         shards: Paths, shard by shard; taken as they are needed.
         batch_size: Images per forward pass at most, >= 1; on the CPU never more than 4.
         threads: CPU threads to use, >= 1; None: one per core.
-        progress: Called from worker threads with the number of images just done.
+        progress: Called from worker threads with the number of forward passes just done, one per
+            image and detector.
 
     Yields:
-        The scores of each shard.
+        The scores of each shard, in order, by each detector.
 
     Raises:
         DetectorError: If the network gives unusable output or one image does not fit into memory.
     """
     if batch_size < 1 or (threads is not None and threads < 1):
         raise DetectorError(f"batch_size and threads must be >= 1, got {batch_size}, {threads}")
-    if detector.device.type == "cpu":
+    if detectors[0].device.type == "cpu":
         batch_size = min(batch_size, _CPU_BATCH)
-    nothing = detector.predict([])
+    nothing = [detector.predict([]) for detector in detectors]
     stop = threading.Event()
     pending = _submit(
-        detector,
+        detectors,
         iter(shards),
         batch_size=batch_size,
         threads=threads or _cores(),
@@ -103,7 +131,7 @@ def score_shards(
     )
     with closing(_in_thread(pending, stop=stop)) as submitted:
         for shard in submitted:
-            yield _finish(shard, nothing)
+            yield tuple(_finish(shard, i, empty) for i, empty in enumerate(nothing))
 
 
 def _cores() -> int:
@@ -114,29 +142,31 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class _Image:
-    """One image after decoding: ready for the network, or broken."""
+    """One image after decoding: ready for each network, or broken."""
 
     path: str
-    prepared: Prepared | None = None
+    prepared: tuple[Prepared, ...] = ()
     content_hash: str | None = None
     error: str | None = None
+    quality: Quality | None = None
 
     @property
     def row(self) -> tuple[Any, ...]:
-        height, width = self.prepared.size_hw if self.prepared else (None, None)
-        return self.path, width, height, self.content_hash, self.error
+        height, width = self.prepared[0].size_hw if self.prepared else (None, None)
+        quality = self.quality or [None] * len(QUALITY_COLUMNS)
+        return self.path, width, height, self.content_hash, self.error, *quality
 
 
 @dataclass
 class _Shard:
-    """A shard on its way: images in order, batches with the places of their images."""
+    """A shard on its way: images in order, batches of each detector with their images' places."""
 
+    batches: list[list[tuple[list[int], Future[Detections]]]]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    batches: list[tuple[list[int], Future[Detections]]] = field(default_factory=list)
 
 
 def _submit(
-    detector: Detector,
+    detectors: Sequence[Detector],
     shards: Iterator[Sequence[str]],
     *,
     batch_size: int,
@@ -145,15 +175,16 @@ def _submit(
     progress: Callable[[int], None],
 ) -> Generator[_Shard, None, None]:
     """Shards whose batches are all handed to the network, though not all done."""
-    runners = threads if detector.device.type == "cpu" else 1
+    on_cpu = detectors[0].device.type == "cpu"
+    runners = threads if on_cpu else 1
     with ExitStack() as stack:
-        stack.enter_context(_torch_threads(1 if detector.device.type == "cpu" else None))
+        stack.enter_context(_torch_threads(1 if on_cpu else None))
         decoders = stack.enter_context(_pool("decode", threads, stop))
         predictors = stack.enter_context(_pool("predict", runners, stop))
-        network = _Network(detector, predictors, runners, progress)
-        window = 2 * threads + 2 * batch_size
-        for images in _read_ahead(detector, shards, decoders, window=window, stop=stop):
-            yield _run_batches(images, network, batch_size)
+        networks = _Network.of(detectors, predictors, runners, progress)
+        window = 2 * threads + 2 * batch_size // len(detectors)
+        for images in _read_ahead(detectors, shards, decoders, window=window, stop=stop):
+            yield _run_batches(images, networks, batch_size)
 
 
 @contextmanager
@@ -177,17 +208,22 @@ def _torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _decode(detector: Detector, path: str) -> _Image:
+def _decode(detectors: Sequence[Detector], path: str) -> _Image:
     try:
         decoded = read_image(path)
     except DataError as error:
         return _Image(path, error=str(error))
-    prepared = detector.prepare(decoded.pixels, path)
-    return _Image(path, prepared=prepared, content_hash=decoded.content_hash)
+    prepared = tuple(detector.prepare(decoded.pixels, path) for detector in detectors)
+    return _Image(
+        path,
+        prepared=prepared,
+        content_hash=decoded.content_hash,
+        quality=image_quality(decoded.pixels),
+    )
 
 
 def _read_ahead(
-    detector: Detector,
+    detectors: Sequence[Detector],
     shards: Iterator[Sequence[str]],
     decoders: ThreadPoolExecutor,
     *,
@@ -210,7 +246,7 @@ def _read_ahead(
             path = next(source, None)
             if path is None:
                 return
-            ahead.append(decoders.submit(_decode, detector, path))
+            ahead.append(decoders.submit(_decode, detectors, path))
 
     def images(count: int) -> Iterator[_Image]:
         for _ in range(count):
@@ -232,14 +268,25 @@ class _Network:
         self,
         detector: Detector,
         pool: ThreadPoolExecutor,
-        runners: int,
+        slots: threading.Semaphore,
         progress: Callable[[int], None],
     ) -> None:
         self._detector = detector
         self._pool = pool
         self.progress = progress
-        self._slots = threading.Semaphore(2 * runners)
+        self._slots = slots
         self._fits: int | None = None
+
+    @staticmethod
+    def of(
+        detectors: Sequence[Detector],
+        pool: ThreadPoolExecutor,
+        runners: int,
+        progress: Callable[[int], None],
+    ) -> list[_Network]:
+        """One for each detector; they share the queue."""
+        slots = threading.Semaphore(2 * runners)
+        return [_Network(detector, pool, slots, progress) for detector in detectors]
 
     def submit(self, batch: list[Prepared]) -> Future[Detections]:
         """Queue a batch; waits while too many are queued already."""
@@ -280,33 +327,35 @@ def _out_of_memory(error: RuntimeError) -> bool:
     )
 
 
-def _run_batches(images: Iterator[_Image], network: _Network, batch_size: int) -> _Shard:
+def _run_batches(images: Iterator[_Image], networks: Sequence[_Network], batch_size: int) -> _Shard:
     """Group the images of a shard into batches of equal key, in order of arrival, and run them."""
-    shard = _Shard()
-    waiting: dict[Hashable, list[tuple[int, Prepared]]] = {}
+    shard = _Shard(batches=[[] for _ in networks])
+    waiting: dict[tuple[int, Hashable], list[tuple[int, Prepared]]] = {}
 
-    def flush(key: Hashable) -> None:
+    def flush(key: tuple[int, Hashable]) -> None:
         places, batch = zip(*waiting.pop(key), strict=True)
-        shard.batches.append((list(places), network.submit(list(batch))))
+        future = networks[key[0]].submit(list(batch))
+        shard.batches[key[0]].append((list(places), future))
 
     for place, image in enumerate(images):
         shard.rows.append(image.row)
-        if image.prepared is None:
-            network.progress(1)
-            continue
-        key = image.prepared.batch_key
-        waiting.setdefault(key, []).append((place, image.prepared))
-        if len(waiting[key]) == batch_size:
-            flush(key)
+        if not image.prepared:
+            networks[0].progress(len(networks))
+        for i, prepared in enumerate(image.prepared):
+            key = i, prepared.batch_key
+            waiting.setdefault(key, []).append((place, prepared))
+            if len(waiting[key]) == batch_size:
+                flush(key)
     for key in list(waiting):
         flush(key)
     return shard
 
 
-def _finish(shard: _Shard, nothing: Detections) -> ShardScores:
-    """Wait for the batches and put their images back in order."""
-    parts = [future.result() for _, future in shard.batches]
-    places = [place for group, _ in shard.batches for place in group]
+def _finish(shard: _Shard, detector: int, nothing: Detections) -> ShardScores:
+    """Wait for the batches of one detector and put their images back in order."""
+    batches = shard.batches[detector]
+    parts = [future.result() for _, future in batches]
+    places = [place for group, _ in batches for place in group]
     broken = sorted(set(range(len(shard.rows))) - set(places))
     packed = Detections.concat([nothing, *parts, _blank(nothing, len(broken))])
     order = np.empty(len(shard.rows), dtype=np.int64)

@@ -38,6 +38,7 @@ __all__ = ["Store", "StoredImages", "image_keys"]
 _SCHEMA_VERSION = 1
 _MATRICES = ("logits", "object_features", "image_features")
 _SPREADS = ("box_spread", "cluster_spread")
+_NUMBERS = ("mutual_information", "tightness")
 _SIDES = ("left", "top", "right", "bottom")
 _STALE_S = 3600.0
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -178,6 +179,7 @@ class Store:
             labels=torch.from_numpy(boxes["label"].cast(pl.Int64).to_numpy(writable=True)),
             logits=logits,
             score_kind=self.score_kind,
+            **{name: _column(boxes, name) for name in _NUMBERS},
             **spreads,
             **matrices,
         )
@@ -197,7 +199,8 @@ class Store:
             tables.append(table.with_columns(pl.lit(path.stem).alias("shard")))
         if not tables:
             return pl.DataFrame(schema={"key": pl.String, "shard": pl.String, "row": pl.UInt32})
-        return pl.concat(tables)
+        # Shards of an earlier version lack what was measured later: null there.
+        return pl.concat(tables, how="diagonal")
 
     def _load_npy(self, shard: str, name: str) -> Tensor | None:
         path = self.folder / f"{shard}.{name}.npy"
@@ -238,6 +241,10 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, rows: NDArray[np.int64]) -> StoredImages:
+        """The images ``rows`` (K,), in that order."""
+        return StoredImages(store=self.store, images=self.images[rows])
+
     def chunks(self) -> Iterator[tuple[NDArray[np.int64], Detections]]:
         """The images shard by shard: positions (b,) in this table and their detections."""
         for shard, positions, rows in self._by_shard():
@@ -246,8 +253,7 @@ class StoredImages:
     def detections(self, index: Sequence[int] | NDArray[np.int64]) -> Detections:
         """The detections of the images at ``index`` (K,), in that order."""
         wanted = np.asarray(index, dtype=np.int64)
-        chosen = StoredImages(store=self.store, images=self.images[wanted])
-        parts = list(chosen.chunks())
+        parts = list(self.take(wanted).chunks())
         if not parts:
             return Detections.empty(
                 0, num_classes=len(self.store.class_names), score_kind=self.store.score_kind
@@ -286,7 +292,18 @@ def _boxes_table(detections: Detections) -> pl.DataFrame:
         if spread is not None:
             sides = [f"{name}_{side}" for side in _SIDES]
             columns.update(zip(sides, spread.numpy().T, strict=True))
+    for name in _NUMBERS:
+        values = getattr(detections, name)
+        if values is not None:
+            columns[name] = values.numpy()
     return pl.DataFrame({name: np.ascontiguousarray(value) for name, value in columns.items()})
+
+
+def _column(table: pl.DataFrame, name: str) -> Tensor | None:
+    """(N,) float32, or None if there is no such column."""
+    if name not in table.columns:
+        return None
+    return torch.from_numpy(table[name].to_numpy(writable=True))
 
 
 def _tensor(table: pl.DataFrame, columns: list[str]) -> Tensor:

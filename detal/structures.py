@@ -46,6 +46,10 @@ class Detections:
             that non-maximum suppression merged into each kept one (zero for a lone box), or None.
         object_features: (N, D) input of the last classification layer at each kept box, or None.
         image_features: (B, D) one vector per image, or None.
+        mutual_information: (N,) nats that each box's classes share with the weights of the last
+            classification layer under dropout, or None if the detector was not asked for it.
+        tightness: (N,) IoU of each box with the proposal it was refined from, in [0, 1], or None
+            for a detector without proposals.
     """
 
     offsets: Tensor
@@ -58,6 +62,8 @@ class Detections:
     cluster_spread: Tensor | None = None
     object_features: Tensor | None = None
     image_features: Tensor | None = None
+    mutual_information: Tensor | None = None
+    tightness: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = int(self.offsets[-1]) if len(self.offsets) else -1
@@ -105,9 +111,12 @@ class Detections:
         index = torch.arange(self.num_images, device=self.offsets.device)
         return index.repeat_interleave(self.counts)
 
-    def probs(self) -> Tensor:
-        """(N, C) class probabilities: independent for sigmoid; for softmax without background."""
-        logits = self.logits.float()
+    def probs(self, rows: Tensor | None = None) -> Tensor:
+        """(N, C) class probabilities: independent for sigmoid; for softmax without background.
+
+        With ``rows`` (k,) those of the detections ``rows`` only, (k, C).
+        """
+        logits = (self.logits if rows is None else self.logits[rows]).float()
         if self.score_kind == "sigmoid":
             return logits.sigmoid()
         return logits.softmax(dim=1)[:, :-1]

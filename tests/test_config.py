@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from detal.config import SelectConfig, SimulateConfig, dump_config, load_config
 from detal.errors import ConfigError
@@ -115,3 +116,26 @@ def test_shipped_configs_are_valid() -> None:
     assert studies
     for file in studies:
         assert "random" in {s.label for s in load_config(SimulateConfig, file).strategies}
+
+
+def test_members_are_paths_like_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.pt").write_bytes(b"")
+    strategy = {"name": "committee", "members": ["a.pt", "sub/b.pt", "yolo11n.pt"]}
+    expected = [str(tmp_path / "a.pt"), str(tmp_path / "sub" / "b.pt"), "yolo11n.pt"]
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"pool": "p", "output": "o", "strategy": strategy}))
+    assert load_config(SelectConfig, path).strategy.options["members"] == expected
+    study = {
+        "pool": "p",
+        "test": "t",
+        "initial": {"amount": 1},
+        "training": {"init": "yolo11n.yaml"},
+        "strategies": ["random", strategy],
+        "output": "o",
+    }
+    path.write_text(yaml.safe_dump(study))
+    assert load_config(SimulateConfig, path).strategies[1].options["members"] == expected
+    monkeypatch.chdir(tmp_path)
+    overrides = ["pool=p", "output=o", "strategy=committee", "strategy.members=[a.pt, sub/b.pt]"]
+    found = load_config(SelectConfig, None, overrides).strategy.options["members"]
+    assert found == expected[:2]

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from detal import scoring
+from detal.datasets.images import read_image
 from detal.detectors import Prepared
 from detal.errors import DetectorError
-from detal.scoring import IMAGE_SCHEMA, score_shards
+from detal.scoring import IMAGE_SCHEMA, score_passes, score_shards
 from detal.structures import Detections, ScoreKind
 
 
@@ -91,6 +93,10 @@ def test_table_names_what_is_broken(pool):
     assert broken["path"].to_list() == [pool[4], pool[7]]
     assert broken["content_hash"].null_count() == 2
     assert images["content_hash"].n_unique() == 11
+    # Image i is plain with the grey value 20 i.
+    luminance = [None if i in (4, 7) else 20.0 * i for i in range(12)]
+    assert images["luminance"].to_list() == luminance
+    assert images["sharpness"].to_list() == [None if x is None else 0.0 for x in luminance]
 
 
 def test_batches_depend_on_the_shard_alone(pool):
@@ -115,6 +121,36 @@ def test_cpu_batches_run_side_by_side_on_one_thread_each(pool):
     assert {count for _, count in detector.threads} == {1}
     assert all(name.startswith("detal-predict") for name, _ in detector.threads)
     assert torch.get_num_threads() == before
+
+
+def test_several_detectors_share_one_decoding(pool, monkeypatch):
+    class Darker(FakeDetector):
+        def prepare(self, pixels, path):
+            return super().prepare(pixels // 2, path)
+
+    decoded: list[str] = []
+    read = read_image
+
+    def counted(path):
+        decoded.append(path)
+        return read(path)
+
+    monkeypatch.setattr(scoring, "read_image", counted)
+    done: list[int] = []
+    detectors = [FakeDetector(), Darker(), FakeDetector()]
+    passes = score_passes(
+        detectors, [pool[:5], pool[5:]], batch_size=2, threads=2, progress=done.append
+    )
+    shards = list(passes)
+    assert sorted(decoded) == sorted(pool)
+    assert sum(done) == 3 * len(pool)
+    for i, detector in enumerate((FakeDetector(), Darker(), FakeDetector())):
+        alone = list(score_shards(detector, [pool[:5], pool[5:]], batch_size=2, threads=2))
+        for shard, expected in zip(shards, alone, strict=True):
+            assert torch.equal(shard[i].detections.scores, expected.detections.scores)
+            assert torch.equal(shard[i].detections.offsets, expected.detections.offsets)
+            assert shard[i].images.equals(expected.images)
+        assert sorted(detectors[i].batches) == sorted(detector.batches)
 
 
 @pytest.mark.parametrize("shards", [[], [[]]], ids=["no-shard", "empty-shard"])

@@ -32,6 +32,8 @@ def detections(counts: list[int], *, seed: int = 0, features: bool = True) -> De
         logits=torch.randn(n, 3, generator=draw).half().float(),
         score_kind="sigmoid",
         cluster_spread=torch.rand(n, 4, generator=draw),
+        mutual_information=torch.rand(n, generator=draw) if features else None,
+        tightness=torch.rand(n, generator=draw) if features else None,
         object_features=torch.randn(n, 5, generator=draw).half().float() if features else None,
         image_features=(
             torch.randn(len(counts), 6, generator=draw).half().float() if features else None

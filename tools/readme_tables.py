@@ -65,7 +65,68 @@ def scoring_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"scoring": scoring_table}
+def quality_table(result: dict[str, Any]) -> str:
+    """Areas under the curves of a study, best over boxes first."""
+    lines = [
+        "| strategy | mAP, area over boxes | minus random | area over images | "
+        "rarest third, over boxes | boxes saved |",
+        "|---|---|---|---|---|---|",
+    ]
+    strategies, wins = result["strategies"], result["win_matrix"]
+    for name in sorted(strategies, key=lambda s: -_area(strategies[s], "boxes", "mean_ap")["mean"]):
+        figures = strategies[name]
+        cells = [
+            _interval(_area(figures, "boxes", "mean_ap")),
+            _interval(wins[name].get("random"), sign="+"),
+            _interval(_area(figures, "images", "mean_ap")),
+            _interval(_area(figures, "boxes", "rare_third_ap")),
+            _saved(figures["boxes_to_reach_random"]),
+        ]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    training, runs = result["training"], result["runs"]
+    minutes = sum(run["seconds"] for run in runs) / 60
+    trainings = sum(run["trainings"] for run in runs)
+    lines += [
+        "",
+        f"{len(result['seeds'])} seeds, {result['rounds']} rounds of {_amount(result['budget'])} "
+        f"after {_amount(result['initial'])}; {training['init']}, {training['steps']} steps at "
+        f"{training['image_size']} px in every arm; points of mAP; brackets: 95 % bootstrap over "
+        "seeds; boxes "
+        "saved: share of random's boxes not needed for its final mAP, by seed. "
+        f"{trainings} trainings in {minutes:.0f} minutes on {result['machine']['cores']} cores "
+        f"({result['machine']['processor']}); commit {result['commit']}; `{result['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _amount(section: dict[str, Any]) -> str:
+    return f"{section['amount']:g} {section['unit']}"
+
+
+def _area(figures: dict[str, Any], axis: str, metric: str) -> dict[str, float]:
+    area: dict[str, float] = figures["area"][axis].get(metric)
+    return area
+
+
+def _interval(interval: dict[str, float] | None, *, sign: str = "") -> str:
+    """Mean and interval in points of mAP."""
+    if interval is None:
+        return ""
+    mean, low, high = (100 * interval[key] for key in ("mean", "low", "high"))
+    return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def _saved(efficiency: dict[str, Any] | None) -> str:
+    shares = [] if efficiency is None else efficiency["share_saved"]
+    return ", ".join("never" if share is None else f"{share:.0%}" for share in shares)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "scoring": scoring_table,
+    "al_quality_sandbox": quality_table,
+    "al_quality_aquarium": quality_table,
+    "al_quality_bccd": quality_table,
+}
 
 
 if __name__ == "__main__":

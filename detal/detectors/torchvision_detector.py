@@ -156,6 +156,7 @@ class TorchvisionDetector:
             logits=logits,
             score_kind=self.score_kind,
             cluster_spread=spread.cpu() * scale,
+            tightness=None if found.tightness is None else found.tightness[keep].cpu(),
             object_features=_narrow(found.object_features(rows).cpu(), _OBJECT_WIDTH),
             image_features=_narrow(pooled.cpu(), _IMAGE_WIDTH),
         )

@@ -31,6 +31,7 @@ class Candidates(NamedTuple):
         logits: (Q, C) for sigmoid scores, (Q, C + 1) with background last for softmax.
         object_features: Gives (k, D) for chosen rows (k,).
         maps: Feature maps (B, F, h, w) for the image features.
+        tightness: (n,) IoU of each box with its proposal, for detectors in two stages.
     """
 
     images: Tensor
@@ -41,6 +42,7 @@ class Candidates(NamedTuple):
     logits: Tensor
     object_features: Callable[[Tensor], Tensor]
     maps: list[Tensor]
+    tightness: Tensor | None = None
 
 
 def two_stage_candidates(model: Any, batch: Any, score_threshold: float) -> Candidates:
@@ -62,10 +64,11 @@ def two_stage_candidates(model: Any, batch: Any, score_threshold: float) -> Cand
     scores = logits.softmax(dim=1)[:, 1:]
     rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
     sides = regression.unflatten(1, (-1, 4))[rows, labels + 1]
-    boxes = heads.box_coder.decode_single(sides, torch.cat(proposals)[rows].float())
+    origin = torch.cat(proposals)[rows].float()
+    boxes = heads.box_coder.decode_single(sides, origin)
     boxes = _clip(boxes, image_of_row[rows], batch.image_sizes)
     large = ((boxes[:, 2:] - boxes[:, :2]) >= 1e-2).all(dim=1)
-    rows, labels, boxes = rows[large], labels[large], boxes[large]
+    rows, labels, boxes, origin = rows[large], labels[large], boxes[large], origin[large]
     return Candidates(
         images=image_of_row[rows],
         rows=rows,
@@ -75,6 +78,7 @@ def two_stage_candidates(model: Any, batch: Any, score_threshold: float) -> Cand
         logits=background_last(logits),
         object_features=lambda chosen: features[chosen].flatten(1).float(),
         maps=list(maps.values()),
+        tightness=_row_iou(boxes, origin),
     )
 
 
@@ -204,6 +208,14 @@ def _level_rows(inputs: list[Tensor], counts: list[int]) -> Callable[[Tensor], T
         return out.float()
 
     return gather
+
+
+def _row_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(n,) IoU of the boxes (n, 4) of equal rows."""
+    size = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp_min(0)
+    common = size.prod(dim=1)
+    areas = [(box[:, 2:] - box[:, :2]).prod(dim=1) for box in (a, b)]
+    return torch.where(common > 0, common / (areas[0] + areas[1] - common), 0.0)
 
 
 def _clip(boxes: Tensor, images: Tensor, sizes_hw: list[tuple[int, int]]) -> Tensor:

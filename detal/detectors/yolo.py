@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detal.detectors.detector import Detector
 from detal.detectors.weights import fingerprint, read_state_dict, resolve_device
@@ -96,6 +96,8 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     score_threshold: float = 0.05,
     nms_iou: float = 0.7,
     max_detections: int = 300,
+    dropout_samples: int = 0,
+    new_head: bool = False,
     half: bool | None = None,
     head: HeadName = "auto",
     download: bool = False,
@@ -116,6 +118,10 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
         score_threshold: Boxes are kept if their best class score is greater, in [0, 1].
         nms_iou: Overlap above which the weaker box of a class is dropped.
         max_detections: Boxes kept per image.
+        dropout_samples: Times the last classification layer runs with dropout for each kept box, so
+            that detections carry ``mutual_information``; 0: not at all.
+        new_head: A state dict needs everything below the head only; the head is random, of one
+            class, and its boxes mean nothing (see `FeaturesOnly`).
         half: Half precision; None: on CUDA.
         head: For a model with two heads which one to read; ``auto``: the one that the installed
             library's own predictor reads. The one-to-one head goes without suppression and gives
@@ -131,7 +137,7 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     if architecture is None:
         model = _load_model(library, weights, download=download)
     else:
-        model = _load_state(library, Path(weights), architecture)
+        model = _load_state(library, Path(weights), architecture, new_head=new_head)
     names = _class_names(model, class_names)
     digest = fingerprint(model)
     size = _size_hw(model, image_size)
@@ -150,6 +156,7 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
         score_threshold=score_threshold,
         nms_iou=nms_iou,
         max_detections=max_detections,
+        dropout_samples=dropout_samples,
         end_to_end=head == "one2one",
     )
 
@@ -180,14 +187,14 @@ def _load_model(library: Any, weights: str | Path, *, download: bool) -> nn.Modu
     return model.float()
 
 
-def _load_state(library: Any, weights: Path, architecture: str) -> nn.Module:
+def _load_state(library: Any, weights: Path, architecture: str, *, new_head: bool) -> nn.Module:
     state = {
         name: value.float() if value.is_floating_point() else value
         for name, value in read_state_dict(weights).items()
     }
     found = re.compile(r"(?:model\.)+\d+\.cv3\.0\.2\.bias")
     counts = [len(value) for name, value in state.items() if found.fullmatch(name)]
-    if len(counts) != 1:
+    if len(counts) != 1 and not new_head:
         raise DetectorError(
             f"a YOLO state dict must hold a head of v8 or later (…cv3.0.2.bias), {weights} has "
             f"none among its {len(state)} tensors"
@@ -196,14 +203,22 @@ def _load_state(library: Any, weights: Path, architecture: str) -> nn.Module:
         tasks = importlib.import_module("ultralytics.nn.tasks")
         with torch.random.fork_rng(devices=[]):
             seed_torch(0)
-            model: nn.Module = tasks.DetectionModel(architecture, nc=counts[0], verbose=False)
-        model.load_state_dict(state)
+            classes = 1 if new_head else counts[0]
+            model: nn.Module = tasks.DetectionModel(architecture, nc=classes, verbose=False)
+        model.load_state_dict(_below_head(model, state) if new_head else state)
     except _LOAD_ERRORS as error:
         raise DetectorError(
             f"the state dict {weights} must fit the architecture {architecture}: "
             f"{_first_line(error)}"
         ) from error
     return model
+
+
+def _below_head(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model's own head with the rest of ``state``; what is missing stays missing."""
+    head = f"model.{len(_layers(model)) - 1}."
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(head)}
+    return {n: v for n, v in state.items() if not n.startswith(head)} | own
 
 
 def _unreadable(path: Path, error: BaseException) -> str:

@@ -19,6 +19,9 @@ from detal.structures import Detections, ScoreKind
 
 __all__ = ["YoloDetector"]
 
+# The networks were trained without: half would drown what they know.
+_DROPOUT_RATE = 0.2
+
 
 class _Candidates(NamedTuple):
     """Anchors above the score threshold, by image."""
@@ -45,6 +48,8 @@ class YoloDetector:
         score_threshold: Boxes are kept if their best class score is greater.
         nms_iou: Overlap above which the weaker box of a class is dropped.
         max_detections: Boxes kept per image.
+        dropout_samples: Times the last classification layer runs with dropout for each kept box; 0
+            gives no mutual information.
     """
 
     score_kind: ScoreKind = "sigmoid"
@@ -62,6 +67,7 @@ class YoloDetector:
         score_threshold: float,
         nms_iou: float,
         max_detections: int,
+        dropout_samples: int = 0,
     ) -> None:
         self.class_names = class_names
         self.fingerprint = fingerprint
@@ -75,6 +81,8 @@ class YoloDetector:
             "max_detections": max_detections,
             "precision": "fp16" if half else "fp32",
         }
+        if dropout_samples:
+            self.settings["dropout"] = {"samples": dropout_samples, "rate": _DROPOUT_RATE}
         self._model = model.to(memory_format=torch.channels_last)
         self._head = cast("OpenHead", list(cast("nn.Sequential", model.model))[-1])
         self._size_hw = size_hw
@@ -108,7 +116,10 @@ class YoloDetector:
         to_image = _to_image(batch, found.images[keep])
         images = found.images[keep].cpu()
         offsets = torch.searchsorted(images, torch.arange(len(batch) + 1))
-        features = rows_at(output.class_maps, found.images[keep], found.anchors[keep])
+        rows = (found.images[keep], found.anchors[keep])
+        features = rows_at(output.class_maps, *rows)
+        dropout = self.settings.get("dropout")
+        shared = self._head.mutual_information(output, *rows, **dropout) if dropout else None
         result = Detections(
             offsets=offsets,
             boxes=to_image.boxes(boxes[keep].cpu()),
@@ -120,6 +131,7 @@ class YoloDetector:
             cluster_spread=None if cluster is None else cluster.cpu() / to_image.gain,
             object_features=features.cpu(),
             image_features=output.pooled.cpu(),
+            mutual_information=None if shared is None else shared.cpu(),
         )
         _check_finite(result, batch)
         return result
@@ -168,6 +180,7 @@ class YoloDetector:
             cluster_spread=None if end_to_end else torch.zeros(0, 4),
             object_features=torch.zeros(0, head.feature_width),
             image_features=torch.zeros(0, head.pooled_width),
+            mutual_information=torch.zeros(0) if "dropout" in self.settings else None,
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detal.errors import DetectorError
+from detal.seeding import generator
 
 __all__ = ["HeadOutput", "OpenHead", "rows_at"]
 
@@ -122,6 +123,48 @@ class OpenHead(nn.Module):
         distances, spread = _distances(raw.view(-1, 4, self.num_bins))
         corners = torch.cat([centers - distances[:, :2], centers + distances[:, 2:]], dim=1)
         return corners * stride, None if spread is None else spread * stride
+
+    def mutual_information(
+        self, output: HeadOutput, images: Tensor, anchors: Tensor, *, samples: int, rate: float
+    ) -> Tensor:
+        """What the classes of chosen anchors share with the weights under dropout, in nats.
+
+        The input of the last classification convolution is thinned out ``samples`` times (the same
+        times for every anchor and image), and this layer alone runs again, for these anchors alone.
+
+        Args:
+            output: What `forward` gave.
+            images: (n,) image of each anchor.
+            anchors: (n,) anchor, levels side by side.
+            samples: Times, >= 1.
+            rate: Share of the inputs dropped, in (0, 1).
+
+        Returns:
+            (n,) entropy of the mean less mean entropy, summed over the independent classes, >= 0.
+        """
+        rng = generator(0, "dropout", samples, self.feature_width)
+        kept = rng.random((samples, self.feature_width)) >= rate
+        masks = torch.from_numpy(kept).to(images.device).float() / (1 - rate)
+        shared = masks.new_zeros(len(images))
+        for level, (rows, position) in enumerate(_by_level(output.class_maps, anchors)):
+            conv = cast("nn.Conv2d", self.class_outs[level])
+            inputs = output.class_maps[level].flatten(2)[images[rows], :, position].float()
+            weight = conv.weight.flatten(1).float()
+            bias = None if conv.bias is None else conv.bias.float()
+            mean = inputs.new_zeros(len(rows), self.num_classes)
+            entropy = inputs.new_zeros(len(rows))
+            for mask in masks:
+                probs = functional.linear(inputs * mask, weight, bias).sigmoid()
+                mean += probs / samples
+                entropy += _binary_entropy(probs) / samples
+            shared[rows] = (_binary_entropy(mean) - entropy).clamp_min(0)
+        return shared
+
+
+def _binary_entropy(probs: Tensor) -> Tensor:
+    """(n,) summed over the columns of (n, C)."""
+    entropy: Tensor = torch.special.entr(probs) + torch.special.entr(1 - probs)
+    return entropy.sum(dim=1)
 
 
 def _split(branches: nn.ModuleList) -> tuple[nn.ModuleList, nn.ModuleList]:

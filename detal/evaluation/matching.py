@@ -7,12 +7,16 @@ free ground-truth box of highest IoU (ties: the later box) at or above the thres
 counts is preferred to an ignored one whatever the IoU. A crowd is always ignored, can be taken any
 number of times, and its "IoU" is the share of the detection inside it. A detection on an ignored
 box, or unmatched and outside the area range, is ignored itself.
+
+What boxes overlap does not depend on the scores, so it is found once (`Matcher`); another order of
+the detections is matched again from there.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +26,7 @@ from detal.evaluation.metrics import AREA_RANGES, IOU_THRESHOLDS
 from detal.evaluation.predictions import Predictions
 from detal.structures import Annotations
 
-__all__ = ["TRUE_POSITIVE", "detection_order", "ignored_truth", "match"]
+__all__ = ["Matcher", "class_order", "falling_order", "group_ranks"]
 
 Array = NDArray[Any]
 
@@ -33,96 +37,149 @@ _THRESHOLDS = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
 _PAIRS_AT_ONCE = 1_000_000
 
 
-class _Candidates(NamedTuple):
-    """Pairs of equal image and class whose IoU reaches the lowest threshold, each (R,).
+@dataclass(frozen=True, eq=False)
+class Matcher:
+    """All that matching needs but the scores.
 
-    Sorted by detection, then by rising IoU, then by ground-truth row.
+    Attributes:
+        image: (N,) image of each detection, not decreasing.
+        label: (N,) class of each detection.
+        group: (N,) number of its image and class, the same for ground truth of both.
+        outside: (A, N) True where the detection's area lies outside the range.
+        found: (R,) detections that may match; pairs of equal image and class whose IoU reaches the
+            lowest threshold, by detection, then rising IoU, then ground-truth row.
+        truth: (R,) ground-truth row of each pair.
+        iou: (R,) float64.
+        truth_ignored: (A, M) True where a ground-truth box does not count: crowds, areas outside.
+        crowd: (M,) bool.
     """
 
-    found: Array  # place among the detections that take part
-    truth: Array  # ground-truth row
+    image: Array
+    label: Array
+    group: Array
+    outside: NDArray[np.bool_]
+    found: Array
+    truth: Array
     iou: Array
+    truth_ignored: NDArray[np.bool_]
+    crowd: NDArray[np.bool_]
+
+    @staticmethod
+    def of(annotations: Annotations, predictions: Predictions, *, num_classes: int) -> Matcher:
+        """Overlap boxes of equal image and class."""
+        truth_xywh, found_xywh = xyxy_to_xywh(annotations.boxes), xyxy_to_xywh(predictions.boxes)
+        group = predictions.image_index * num_classes + predictions.labels
+        truth_group = annotations.image_index * num_classes + annotations.labels
+        found, truth, iou = _pairs(truth_xywh, found_xywh, annotations.is_crowd, group, truth_group)
+        return Matcher(
+            image=predictions.image_index,
+            label=predictions.labels,
+            group=group,
+            outside=_outside(found_xywh[:, 2] * found_xywh[:, 3]),
+            found=found,
+            truth=truth,
+            iou=iou,
+            truth_ignored=annotations.is_crowd | _outside(annotations.areas),
+            crowd=annotations.is_crowd,
+        )
+
+    def match(self, turn: Array, detections: Array) -> tuple[Array, Array]:
+        """Let some detections choose; whole groups only, as those of a group compete.
+
+        Args:
+            turn: (N,) place by score in its group, from 0; -1 where a detection does not take part.
+            detections: (k,) rising indices; pairs of all others are left alone.
+
+        Returns:
+            ``(hits, ignored)``, each (A, k) uint16: bit t set where matched to a box that counts,
+            or ignored, at threshold t.
+        """
+        outcome = np.where(self.outside[:, detections], IGNORED, FALSE_POSITIVE).astype(np.int8)
+        outcome = np.repeat(outcome[:, None], len(_THRESHOLDS), axis=1)  # (A, T, k)
+        place = np.full(len(self.image), -1)
+        place[detections] = np.arange(len(detections))
+        place[turn < 0] = -1
+        pairs = np.flatnonzero(place[self.found] >= 0)
+        if len(pairs):
+            truths, truth = np.unique(self.truth[pairs], return_inverse=True)
+            taken = np.zeros((len(truths), len(_RANGES), len(_THRESHOLDS)), dtype=bool)
+            for here in self._rounds(turn, pairs):
+                self._match_round(pairs[here], place, truth[here], taken, outcome)
+        return _bits(outcome == TRUE_POSITIVE), _bits(outcome == IGNORED)
+
+    def _rounds(self, turn: Array, pairs: Array) -> list[Array]:
+        """Places in ``pairs`` by the round in which their detection chooses in its group."""
+        starts, counts = _runs(self.found[pairs])
+        chooser = self.found[pairs[starts]]
+        order = np.lexsort((turn[chooser], self.group[chooser]))
+        group_starts, group_counts = _runs(self.group[chooser[order]])
+        number = np.empty(len(chooser), dtype=np.int64)
+        number[order] = np.arange(len(chooser)) - np.repeat(group_starts, group_counts)
+        number_of_pair = np.repeat(number, counts)
+        by_round = np.argsort(number_of_pair, kind="stable")
+        return np.split(by_round, np.cumsum(np.bincount(number_of_pair))[:-1])
+
+    def _match_round(
+        self, pairs: Array, place: Array, truth: Array, taken: Array, outcome: Array
+    ) -> None:
+        """Let at most one detection of each group choose; updates taken and outcome."""
+        here, there = place[self.found[pairs]], self.truth[pairs]
+        free = ~taken[truth] | self.crowd[there][:, None, None]  # (R, A, T)
+        free &= self.iou[pairs][:, None, None] >= _THRESHOLDS
+        starts, counts = _runs(here)
+        # Pairs of one detection lie in rising order of preference, so their place is their key;
+        # boxes that count come before all ignored ones.
+        preference = np.arange(len(pairs)) - np.repeat(starts, counts)
+        lift = len(pairs)
+        key = preference[:, None] + np.where(self.truth_ignored[:, there].T, 0, lift)  # (R, A)
+        key = np.where(free, key[..., None], -1)
+        best = np.maximum.reduceat(key, starts, axis=0)  # (detections, A, T)
+        d, a, t = np.nonzero(best >= 0)
+        chosen = starts[d] + best[d, a, t] % lift
+        taken[truth[chosen], a, t] = True
+        counted = best[d, a, t] >= lift
+        outcome[a, t, here[starts[d]]] = np.where(counted, TRUE_POSITIVE, IGNORED)
 
 
-def detection_order(predictions: Predictions, *, max_detections: int) -> tuple[Array, Array]:
-    """Which detections count, sorted by image, class and falling score (ties: as given).
+def falling_order(scores: Array) -> NDArray[np.int64]:
+    """(k,) stable sorting permutation of finite scores, highest first (ties: as given).
 
-    Returns:
-        ``(rows, rank)``: (N',) indices into the predictions, and the place (from 0) of each among
-        the detections of its image and class; places from ``max_detections`` on are left out.
+    A radix sort, 16 bits at a time: several times faster than sorting floats.
     """
-    image = predictions.image_index
-    rows = np.lexsort((-predictions.scores.astype(np.float64), predictions.labels, image))
-    starts, counts = _runs(image[rows], predictions.labels[rows])
-    rank = np.arange(len(rows)) - np.repeat(starts, counts)
-    kept = rank < max_detections
-    return rows[kept], rank[kept]
+    kind = np.float32 if scores.dtype.itemsize <= 4 and scores.dtype.kind == "f" else np.float64
+    rising = 0.0 - scores.astype(kind)  # not -scores: 0.0 and -0.0 are equal
+    bits = rising.view(np.uint32 if kind is np.float32 else np.uint64)
+    top = bits.dtype.type(1 << (8 * bits.itemsize - 1))
+    return _radix_order(np.where(bits & top, ~bits, bits | top), np.arange(len(bits)))
 
 
-def ignored_truth(annotations: Annotations) -> NDArray[np.bool_]:
-    """(A, M) True where a ground-truth box does not count: crowds, areas outside the range."""
-    return annotations.is_crowd | _outside(annotations.areas)
+def group_ranks(order: Array, label: Array, image: Array) -> NDArray[np.int64]:
+    """(k,) place of each row among those of its image and class, in the sorting ``order`` (k,)."""
+    order = _radix_order(image, _radix_order(label, order))
+    starts, counts = _runs(label[order], image[order])
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
+    return rank
 
 
-def match(annotations: Annotations, predictions: Predictions, rows: Array) -> NDArray[np.int8]:
-    """Match the detections ``rows`` (of `detection_order`) to the ground truth.
-
-    Returns:
-        (A, T, N') int8: 1 matched, 0 ignored, -1 false positive.
-    """
-    truth_xywh = xyxy_to_xywh(annotations.boxes)
-    found_xywh = xyxy_to_xywh(predictions.boxes[rows])
-    outside = _outside(found_xywh[:, 2] * found_xywh[:, 3])  # (A, N')
-    outcome = np.where(outside, IGNORED, FALSE_POSITIVE).astype(np.int8)
-    outcome = np.repeat(outcome[:, None], len(_THRESHOLDS), axis=1)
-    candidates = _candidates(annotations, predictions, rows, truth_xywh, found_xywh)
-    if len(candidates.found) == 0:
-        return outcome
-    ignored, crowd = ignored_truth(annotations), annotations.is_crowd
-    taken = np.zeros((len(crowd), len(_RANGES), len(_THRESHOLDS)), dtype=bool)
-    for pairs in _rounds(annotations, candidates):
-        _match_round(pairs, candidates, ignored, crowd, taken, outcome)
-    return outcome
+def class_order(label: Array, rows: Array) -> NDArray[np.int64]:
+    """``rows`` (k,) taken class by class, stably; ``label`` (N,) is indexed by them."""
+    return rows[_radix_order(label[rows], np.arange(len(rows)))]
 
 
-def _match_round(
-    pairs: Array,
-    candidates: _Candidates,
-    ignored: Array,
-    crowd: Array,
-    taken: Array,
-    outcome: Array,
-) -> None:
-    """Let at most one detection of each image and class choose; updates taken and outcome."""
-    here, there = candidates.found[pairs], candidates.truth[pairs]
-    free = ~taken[there] | crowd[there][:, None, None]  # (R, A, T)
-    free &= candidates.iou[pairs][:, None, None] >= _THRESHOLDS
-    starts, counts = _runs(here)
-    # Pairs of one detection lie in rising order of preference, so their place is their key; boxes
-    # that count come before all ignored ones.
-    place = np.arange(len(pairs)) - np.repeat(starts, counts)
-    lift = len(pairs)
-    key = place[:, None] + np.where(ignored[:, there].T, 0, lift)  # (R, A)
-    key = np.where(free, key[..., None], -1)
-    best = np.maximum.reduceat(key, starts, axis=0)  # (detections, A, T)
-    d, a, t = np.nonzero(best >= 0)
-    chosen = starts[d] + best[d, a, t] % lift
-    taken[there[chosen], a, t] = True
-    counted = best[d, a, t] >= lift
-    outcome[a, t, here[starts[d]]] = np.where(counted, TRUE_POSITIVE, IGNORED)
+def _radix_order(keys: Array, order: Array) -> NDArray[np.int64]:
+    """``order`` (k,) sorted by the unsigned ``keys`` (k,), stably."""
+    largest = int(keys.max(initial=0))
+    for shift in range(0, max(largest.bit_length(), 1), 16):
+        digits = (keys >> keys.dtype.type(shift)).astype(np.uint16)
+        order = order[np.argsort(digits[order], kind="stable")]
+    return np.asarray(order)
 
 
-def _candidates(
-    annotations: Annotations,
-    predictions: Predictions,
-    rows: Array,
-    truth_xywh: Array,
-    found_xywh: Array,
-) -> _Candidates:
+def _pairs(
+    truth_xywh: Array, found_xywh: Array, crowd: Array, found_group: Array, truth_group: Array
+) -> tuple[Array, Array, Array]:
     """All pairs that may match."""
-    classes = 1 + max(int(x.max(initial=0)) for x in (annotations.labels, predictions.labels))
-    truth_group = annotations.image_index * classes + annotations.labels
-    found_group = predictions.image_index[rows] * classes + predictions.labels[rows]
     truth_order = np.argsort(truth_group, kind="stable")
     ordered = truth_group[truth_order]
     first = np.searchsorted(ordered, found_group, side="left")
@@ -133,12 +190,20 @@ def _candidates(
         found = np.repeat(np.arange(begin, end), n)
         inside = np.arange(len(found)) - np.repeat(np.cumsum(n) - n, n)
         truth = truth_order[np.repeat(first[begin:end], n) + inside]
-        iou = _iou(found_xywh[found], truth_xywh[truth], annotations.is_crowd[truth])
+        iou = _iou(found_xywh[found], truth_xywh[truth], crowd[truth])
         close = iou >= _THRESHOLDS[0]
         parts.append((found[close], truth[close], iou[close]))
     found, truth, iou = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.lexsort((truth, iou, found))
-    return _Candidates(found[order], truth[order], iou[order])
+    return found[order], truth[order], iou[order]
+
+
+def _bits(flags: Array) -> NDArray[np.uint16]:
+    """(A, k) the (A, T, k) flags as one word each."""
+    words = np.zeros((flags.shape[0], flags.shape[2]), dtype=np.uint16)
+    for t in range(flags.shape[1]):
+        words |= flags[:, t].astype(np.uint16) << np.uint16(t)
+    return words
 
 
 def _blocks(number: Array) -> list[tuple[int, int]]:
@@ -146,20 +211,6 @@ def _blocks(number: Array) -> list[tuple[int, int]]:
     block = np.cumsum(number) // _PAIRS_AT_ONCE
     edges = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(number)]
     return list(itertools.pairwise(edges))
-
-
-def _rounds(annotations: Annotations, candidates: _Candidates) -> list[Array]:
-    """Pairs (as indices) by the turn in which their detection chooses within image and class."""
-    starts, counts = _runs(candidates.found)
-    # The image and class of a detection are those of any of its candidates.
-    any_truth = candidates.truth[starts]
-    group_starts, group_counts = _runs(
-        annotations.image_index[any_truth], annotations.labels[any_truth]
-    )
-    turn = np.arange(len(starts)) - np.repeat(group_starts, group_counts)
-    turn_of_pair = np.repeat(turn, counts)
-    order = np.argsort(turn_of_pair, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(turn_of_pair))[:-1])
 
 
 def _iou(found_xywh: Array, truth_xywh: Array, crowd: Array) -> Array:

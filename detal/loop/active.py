@@ -11,6 +11,7 @@ Files below the output:
     round-1/manifest/    what was chosen to be labelled in round 1
     round-1/weights.pt   the weights that the user's loop gave back in round 1
     round-1/done.json    written last: its existence makes a round done
+    curve.csv            boxes and mAP of the rounds whose body set ``round.mean_ap``
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ import polars as pl
 from detal.config import DatasetConfig, LabeledConfig, SelectConfig
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset
 from detal.errors import ConfigError, DataError
+from detal.loop.advice import read_curve, stopping_advice
 from detal.loop.asked import Asked, read_asked
 from detal.loop.callbacks import select_config
+from detal.loop.curves import StopRule
 from detal.loop.holdout import refuse_holdout
 from detal.loop.labeled_set import IMAGE_ID, LabeledSet
 from detal.loop.merge import merge_dataset, open_labeled_set, write_labeled_set
@@ -41,6 +44,8 @@ from detal.structures import Annotations
 from detal.training.torchvision_data import TorchvisionDataset
 
 __all__ = ["ActiveLearning", "Oracle", "Round"]
+
+_FEWEST_TO_STOP = 3
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,8 @@ class Round:
         data_yaml: For ``yolo train data=…``: everything labelled so far.
         labeled: The same as a dataset.
         weights: To be set by the body: the checkpoint it trained.
+        mean_ap: May be set by the body: mAP (0..1) on a set of its own, for the stopping rule and
+            ``curve.csv``.
     """
 
     round_idx: int
@@ -67,6 +74,7 @@ class Round:
     data_yaml: str
     labeled: Dataset
     weights: str | Path | None = None
+    mean_ap: float | None = None
 
     def dataset(self, *, transform: Callable[[Any, Any], Any] | None = None) -> TorchvisionDataset:
         """Everything labelled so far for a torchvision detector.
@@ -92,6 +100,7 @@ class ActiveLearning:
         oracle: Labels images (`Oracle`); a labelled dataset plays one in simulations.
         output: Folder of the loop, in place of the config's ``output``.
         val: Labelled dataset that ``data.yaml`` validates on; no image of it may be in the pool.
+        stop: Ends the loop early, from the third round whose ``mean_ap`` was set on.
 
     Raises:
         ConfigError: If the config or ``rounds`` is wrong.
@@ -105,6 +114,7 @@ class ActiveLearning:
         oracle: Oracle | Dataset | None = None,
         output: str | Path | None = None,
         val: DatasetConfig | str | Path | None = None,
+        stop: StopRule | None = None,
     ) -> None:
         if rounds < 0:
             raise ConfigError(f"rounds must be 0 or more, got {rounds}")
@@ -114,6 +124,7 @@ class ActiveLearning:
         if isinstance(val, str | Path):
             val = DatasetConfig(path=str(Path(val).absolute()))
         self.val = val
+        self.stop = stop
         self.output = Path(self.config.output)
 
     def __iter__(self) -> Iterator[Round]:
@@ -137,10 +148,27 @@ class ActiveLearning:
                 yield this
                 _finish(this, is_last=round_idx == self.rounds)
             weights = _weights_of(folder)
+            if self._enough():
+                return
 
     @property
     def _labeled(self) -> Path:
         return self.output / "labeled"
+
+    def _enough(self) -> bool:
+        """Write the curve of the rounds measured so far; whether the rule says to stop."""
+        done = sorted(self.output.glob("round-*/done.json"))
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in done]
+        rows = [r for r in records if r["mean_ap"] is not None and r["boxes"] > 0]
+        if not rows:
+            return False
+        table = pl.DataFrame(rows).select("images", "boxes", "mean_ap").sort("boxes")
+        table.write_csv(self.output / "curve.csv")
+        if self.stop is None or len(table) < _FEWEST_TO_STOP:
+            return False
+        advice = stopping_advice(read_curve(self.output / "curve.csv"), self.stop)
+        log.warning("%s", advice)
+        return bool(advice.stop)
 
     def _has_labels(self) -> bool:
         return (self._labeled / "labeled.json").exists()
@@ -227,7 +255,14 @@ def _finish(this: Round, *, is_last: bool) -> None:
             f"none in round {this.round_idx}"
         )
     temporary = this.output / ".done.json.tmp"
-    temporary.write_text(json.dumps({"weights": name}) + "\n", encoding="utf-8")
+    annotations = this.labeled.annotations
+    record = {
+        "weights": name,
+        "mean_ap": None if this.mean_ap is None else float(this.mean_ap),
+        "images": len(this.labeled),
+        "boxes": 0 if annotations is None else len(annotations.boxes),
+    }
+    temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
     temporary.replace(this.output / "done.json")
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
+import detal
 from detal.config import SimulateConfig, StrategyConfig
 from detal.errors import ConfigError
-from detal.loop.arm import arm_folder, initial_folder, open_study, run_arm, run_initial
+from detal.loop.arm import arm_folder, initial_folder, run_arm, run_initial
+from detal.loop.oracle import ORACLES, check_oracle
+from detal.loop.study import open_study
 from detal.loop.summary import write_summary
+from detal.runs.provenance import commit, machine, versions
 from detal.strategies import make_strategy
 
 __all__ = ["run_simulation"]
@@ -47,7 +56,10 @@ def run_simulation(
         DataError: If a dataset cannot be used.
     """
     for strategy in config.strategies:
-        make_strategy(strategy.name, **strategy.options)
+        if strategy.name in ORACLES:
+            check_oracle(strategy, has_reference=config.reference is not None)
+        else:
+            make_strategy(strategy.name, **strategy.options)
     labels = [strategy.label for strategy in config.strategies]
     if len(set(labels)) != len(labels):
         raise ConfigError(f"every strategy needs a label of its own, got {labels}")
@@ -57,7 +69,8 @@ def run_simulation(
         with FileLock(output / ".lock", timeout=0):
             _claim(output, config)
             open_study(config)
-            _run_units(config, progress or (lambda done, total: None))
+            with _recorded(output, config):
+                _run_units(config, progress or (lambda done, total: None))
     except Timeout:
         raise ConfigError(f"another run works in {output}: wait for it or stop it") from None
     return write_summary(output)
@@ -69,13 +82,43 @@ def _claim(output: Path, config: SimulateConfig) -> None:
     path = output / "study.json"
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))
+        # Keys that this version added had their defaults then.
+        with contextlib.suppress(ValidationError):
+            theirs = SimulateConfig.model_validate(theirs).model_dump(mode="json")
         changed = [k for k in mine if k not in _FREE_KEYS and mine[k] != theirs.get(k)]
         if changed:
             raise ConfigError(
                 f"{output} holds a study with another {', '.join(changed)}: choose another output"
             )
-    temporary = path.with_name(".study.json.tmp")
-    temporary.write_text(json.dumps(mine, indent=1, ensure_ascii=False), encoding="utf-8")
+    _write_json(path, mine)
+
+
+@contextmanager
+def _recorded(output: Path, config: SimulateConfig) -> Iterator[None]:
+    """Add to ``runs.json`` what made the rounds of this run, finished or not."""
+    path = output / "runs.json"
+    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    before, started = _rounds_done(config), time.time()
+    origin = {
+        "started": datetime.fromtimestamp(started, tz=timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(Path(detal.__file__).parent),
+        "machine": machine(),
+        "versions": versions(),
+        "workers": config.workers,
+    }
+    try:
+        yield
+    finally:
+        done = {
+            "seconds": round(time.time() - started, 1),
+            "trainings": _rounds_done(config) - before,
+        }
+        _write_json(path, [*runs, {**origin, **done}])
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
     temporary.replace(path)
 
 

@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from detal.errors import DataError
 from detal.loop.curves import (
     Curve,
+    StopRule,
     area_under,
     bootstrap_mean,
     expected_gain,
     labels_to_reach,
+    stopping_point,
     win_matrix,
 )
 from detal.seeding import generator
@@ -67,17 +69,20 @@ def _scalars(result: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def summarise(points: pl.DataFrame) -> dict[str, Any]:
+def summarise(points: pl.DataFrame, *, stop: StopRule | None = None) -> dict[str, Any]:
     """Areas, label efficiency, win matrix and stopping advice, as JSON values.
 
     Args:
         points: From `read_points`.
+        stop: Tell where this rule would have ended each arm.
 
     Returns:
         ``seeds``, and per strategy ``points`` (one per seed and round), ``area`` per axis and
-        metric with intervals, ``boxes_to_reach_random``, and ``next_100_boxes``; ``win_matrix``
-        holds the differences of the mAP areas over boxes, row minus column. Intervals are 95 %
-        bootstrap intervals over seeds. A metric that is not a number somewhere has no area.
+        metric with intervals, ``boxes_to_reach_random``, ``next_100_boxes``, and with a rule
+        ``stopped`` (per seed the boxes at which it fired and the mAP that later rounds added, or
+        None where it never did); ``win_matrix`` holds the differences of the mAP areas over boxes,
+        row minus column. Intervals are 95 % bootstrap intervals over seeds. A metric that is not a
+        number somewhere has no area.
     """
     curves = {
         (axis, metric): _curves(points, axis=axis, metric=metric)
@@ -103,6 +108,7 @@ def summarise(points: pl.DataFrame) -> dict[str, Any]:
                 },
                 "boxes_to_reach_random": _efficiency(curves[main], name),
                 "next_100_boxes": _advice(curves[main][name]),
+                **({} if stop is None else {"stopped": _stopped(curves[main][name], stop)}),
                 "near_duplicate_share": _mean(points, name, "batch_near_duplicates"),
                 "class_entropy": _mean(points, name, "batch_class_entropy"),
                 "selection_s": _mean(points, name, "selection_s"),
@@ -169,6 +175,20 @@ def _advice(curves: dict[int, Curve]) -> dict[str, float] | None:
     return asdict(gain)
 
 
+def _stopped(curves: dict[int, Curve], rule: StopRule) -> list[dict[str, float] | None]:
+    """Where the rule would have ended each arm, and what the rounds after that brought."""
+    stops: list[dict[str, float] | None] = []
+    for seed, curve in curves.items():
+        at = stopping_point(curve, rule, rng=generator(0, "stop", seed))
+        last = float(curve.metric[-1])
+        stops.append(
+            None
+            if at is None
+            else {"boxes": float(curve.spent[at]), "mean_ap_later": last - float(curve.metric[at])}
+        )
+    return stops
+
+
 def _mean(points: pl.DataFrame, name: str, column: str) -> float | None:
     if column not in points.columns:
         return None
@@ -198,6 +218,8 @@ def summary_markdown(summary: dict[str, Any]) -> str:
             else f"{figures['near_duplicate_share']:.0%}",
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines.append("")
+    lines += [f"- {line}" for line in _advice_lines(strategies)]
     seeds = len(summary["seeds"])
     lines.append("")
     lines.append(
@@ -205,6 +227,24 @@ def summary_markdown(summary: dict[str, Any]) -> str:
         "random's boxes not needed to reach its final mAP, per seed."
     )
     return "\n".join(lines) + "\n"
+
+
+def _advice_lines(strategies: dict[str, Any]) -> list[str]:
+    """What the next boxes would bring, and where a stopping rule would have ended the arms."""
+    lines = []
+    for name, figures in strategies.items():
+        gain, stops = figures["next_100_boxes"], figures.get("stopped")
+        text = ""
+        if gain is not None:
+            text = (
+                f"{name}: the next 100 boxes would add {100 * gain['mean']:.2f} "
+                f"[{100 * gain['low']:.2f}, {100 * gain['high']:.2f}] points of mAP"
+            )
+        if stops is not None:
+            at = ["never" if s is None else f"{s['boxes']:.0f} boxes" for s in stops]
+            text += f"; the rule would have stopped at {', '.join(at)}"
+        lines += [text] if text else []
+    return lines
 
 
 def _cell(interval: dict[str, float] | None) -> str:
@@ -219,12 +259,15 @@ def _saved(efficiency: dict[str, Any] | None) -> str:
     return ", ".join("never" if s is None else f"{s:.0%}" for s in efficiency["share_saved"])
 
 
-def write_summary(study: Path, output: Path | None = None) -> dict[str, Any]:
+def write_summary(
+    study: Path, output: Path | None = None, *, stop: StopRule | None = None
+) -> dict[str, Any]:
     """Write ``summary.json``, ``summary.md``, ``points.csv``, ``curves.png`` and ``curves.svg``.
 
     Args:
         study: Folder of the study.
         output: Where the files go; the study's folder by default.
+        stop: See `summarise`.
 
     Raises:
         DataError: If no round is finished.
@@ -232,7 +275,7 @@ def write_summary(study: Path, output: Path | None = None) -> dict[str, Any]:
     output = output or study
     output.mkdir(parents=True, exist_ok=True)
     points = read_points(study)
-    summary = summarise(points)
+    summary = summarise(points, stop=stop)
     text = json.dumps(summary, indent=1, ensure_ascii=False)
     (output / "summary.json").write_text(text, encoding="utf-8")
     (output / "summary.md").write_text(summary_markdown(summary), encoding="utf-8")

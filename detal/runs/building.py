@@ -7,7 +7,13 @@ from pathlib import Path
 
 from detal.config import BudgetConfig, DatasetConfig, DetectorConfig
 from detal.datasets import Dataset, open_dataset
-from detal.detectors import Detector, load_predictions, load_torchvision, load_yolo
+from detal.detectors import (
+    Detector,
+    FeaturesOnly,
+    load_predictions,
+    load_torchvision,
+    load_yolo,
+)
 from detal.errors import ConfigError
 from detal.structures import Budget
 
@@ -61,6 +67,11 @@ def build_detector(
         DetectorError: If it cannot be loaded.
     """
     names = config.class_names or class_names
+    if config.dropout_samples and config.type != "yolo":
+        raise ConfigError(
+            f"detector.dropout_samples must be 0 for a {config.type} detector: only YOLO's last "
+            "layer can be given dropout; `committee` takes further checkpoints of any detector"
+        )
     builders: dict[str, Callable[[], Detector]] = {
         "yolo": lambda: _build_yolo(config, device=device),
         "torchvision": lambda: _build_torchvision(config, device=device, class_names=names),
@@ -68,7 +79,10 @@ def build_detector(
             config, class_names=names, category_ids=category_ids, image_id_of=image_id_of
         ),
     }
-    return builders[config.type]()
+    detector = builders[config.type]()
+    if config.features_only:
+        return FeaturesOnly(detector, class_names=names or ("object",))
+    return detector
 
 
 def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
@@ -77,12 +91,15 @@ def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
     return load_yolo(
         config.weights,
         architecture=config.architecture,
-        class_names=config.class_names,
+        class_names=None if config.features_only else config.class_names,
         device=device,
         image_size=config.image_size,
-        score_threshold=config.score_threshold,
+        # No score is greater than 1: no time is lost on boxes that nobody reads.
+        score_threshold=1.0 if config.features_only else config.score_threshold,
         nms_iou=0.7 if config.nms_iou is None else config.nms_iou,
         max_detections=config.max_detections,
+        dropout_samples=config.dropout_samples,
+        new_head=config.features_only,
         half=config.half,
         head=config.head,
         download=config.download,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detal.datasets import Dataset
 from detal.features import expected_boxes
+from detal.features.quality import QUALITY_COLUMNS
 from detal.store import StoredImages
 from detal.strategies import Candidates, Labeled
 from detal.structures import Annotations, Detections
@@ -28,10 +29,12 @@ class ScoredDataset:
     Attributes:
         dataset: P images.
         stored: The same P images in the store.
+        passes: The same P images in the stores of further passes, by name.
     """
 
     dataset: Dataset
     stored: StoredImages
+    passes: Mapping[str, StoredImages] = field(default_factory=dict)
 
     @property
     def readable(self) -> NDArray[np.bool_]:
@@ -40,8 +43,11 @@ class ScoredDataset:
 
     def take(self, rows: NDArray[np.int64]) -> ScoredDataset:
         """The images ``rows`` (K,), in that order."""
-        stored = StoredImages(store=self.stored.store, images=self.stored.images[rows])
-        return ScoredDataset(dataset=self.dataset.take(rows), stored=stored)
+        return ScoredDataset(
+            dataset=self.dataset.take(rows),
+            stored=self.stored.take(rows),
+            passes={name: stored.take(rows) for name, stored in self.passes.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +118,7 @@ def candidate_pool(
 def _with_decoded_sizes(scored: ScoredDataset) -> ScoredDataset:
     sizes = scored.stored.images.select(pl.col("width", "height").cast(pl.Int32))
     dataset = replace(scored.dataset, images=scored.dataset.images.with_columns(sizes))
-    return ScoredDataset(dataset=dataset, stored=scored.stored)
+    return replace(scored, dataset=dataset)
 
 
 def _candidates(
@@ -129,7 +135,16 @@ def _candidates(
         labeled=labeled,
         image_features=scored.stored.image_features(),
         groups=scored.dataset.images["group"].to_numpy().astype(object),
+        metadata=_metadata(scored),
+        passes={name: stored.detections for name, stored in scored.passes.items()},
     )
+
+
+def _metadata(scored: ScoredDataset) -> pl.DataFrame:
+    """The dataset's columns and what was measured; what the user says stands before the latter."""
+    own, stored = scored.dataset.images, scored.stored.images
+    measured = [c for c in QUALITY_COLUMNS if c in stored.columns and c not in own.columns]
+    return own.with_columns(stored.select(measured))
 
 
 def _labeled(labeled: ScoredDataset | None, class_names: tuple[str, ...]) -> Labeled:

@@ -1,19 +1,41 @@
-"""Fill the store: score what it lacks, shard by shard."""
+"""Fill the stores: score what they lack, shard by shard."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from detal.detectors import Detector
-from detal.scoring import score_shards
+import numpy as np
+
+from detal.datasets import Dataset
+from detal.detectors import Detector, view_of
+from detal.errors import ConfigError
+from detal.runs.pool import ScoredDataset
+from detal.scoring import score_passes
 from detal.store import Store, StoredImages, image_keys
+from detal.strategies import Needs
 
-__all__ = ["ProgressCallback", "open_store", "score_into_store"]
+__all__ = [
+    "ProgressCallback",
+    "Scorer",
+    "StartProgress",
+    "check_needs",
+    "open_store",
+    "score_into_store",
+    "score_into_stores",
+]
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with the images done and the images to do."""
+"""Called with the forward passes done and the forward passes to do."""
+
+_NOTHING_MORE = Needs()
+
+StartProgress = Callable[[str], ProgressCallback]
+"""Given a title, returns what is called with the progress under it."""
 
 
 def open_store(root: Path, detector: Detector) -> Store:
@@ -37,11 +59,33 @@ def score_into_store(
     threads: int | None,
     progress: ProgressCallback,
 ) -> tuple[StoredImages, int]:
-    """Score the images that the store lacks and read all of them back.
+    """`score_into_stores` of one detector."""
+    (result,) = score_into_stores(
+        [(store, detector)],
+        paths,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        threads=threads,
+        progress=progress,
+    )
+    return result
+
+
+def score_into_stores(
+    passes: Sequence[tuple[Store, Detector]],
+    paths: Sequence[str],
+    *,
+    shard_size: int,
+    batch_size: int,
+    threads: int | None,
+    progress: ProgressCallback,
+) -> list[tuple[StoredImages, int]]:
+    """Score the images that some stores lack and read all of them back.
+
+    Each image is decoded once for all the stores that lack it.
 
     Args:
-        store: Where the results go and come from.
-        detector: The detector the store was opened for.
+        passes: Where the results of each detector go and come from; detectors on one device.
         paths: P image files.
         shard_size: Images per shard.
         batch_size: Images per forward pass.
@@ -49,11 +93,35 @@ def score_into_store(
         progress: Called as images are done, from several threads, one at a time.
 
     Returns:
-        The P images, and how many of them had to be scored now.
+        For each pass the P images, and how many of them had to be scored now.
     """
     keys = image_keys(paths)
-    todo = store.missing(keys)
-    shards = [todo[start : start + shard_size] for start in range(0, len(todo), shard_size)]
+    lacks = np.zeros((len(passes), len(keys)), dtype=bool)
+    for row, (store, _) in zip(lacks, passes, strict=True):
+        row[store.missing(keys)] = True
+    advance = _counter(int(lacks.sum()), progress)
+    # After an interruption the stores may lack different images.
+    for pattern in np.unique(lacks[:, lacks.any(axis=0)], axis=1).T:
+        todo = np.flatnonzero((lacks == pattern[:, None]).all(axis=0))
+        wanted = [one for one, lacking in zip(passes, pattern, strict=True) if lacking]
+        shards = [todo[start : start + shard_size] for start in range(0, len(todo), shard_size)]
+        scored = score_passes(
+            [detector for _, detector in wanted],
+            ([paths[i] for i in shard] for shard in shards),
+            batch_size=batch_size,
+            threads=threads,
+            progress=advance,
+        )
+        for shard, results in zip(shards, scored, strict=True):
+            for (store, _), result in zip(wanted, results, strict=True):
+                store.write([keys[i] for i in shard], result.images, result.detections)
+    return [
+        (store.read(keys), int(row.sum())) for row, (store, _) in zip(lacks, passes, strict=True)
+    ]
+
+
+def _counter(total: int, progress: ProgressCallback) -> Callable[[int], None]:
+    """Adds up counts from several threads."""
     done = 0
     lock = threading.Lock()
 
@@ -61,16 +129,116 @@ def score_into_store(
         nonlocal done
         with lock:
             done += count
-            progress(done, len(todo))
+            progress(done, total)
 
     advance(0)
-    scored = score_shards(
-        detector,
-        ([paths[i] for i in shard] for shard in shards),
-        batch_size=batch_size,
-        threads=threads,
-        progress=advance,
-    )
-    for shard, result in zip(shards, scored, strict=True):
-        store.write([keys[i] for i in shard], result.images, result.detections)
-    return store.read(keys), len(todo)
+    return advance
+
+
+def check_needs(needs: Needs, detector: Detector) -> None:
+    """Refuse, before anything is scored, what this detector alone cannot give.
+
+    Raises:
+        ConfigError: Naming what to use instead.
+    """
+    for name in needs.views:
+        view_of(detector, name)
+    if needs.dropout and "dropout" not in detector.settings:
+        raise ConfigError(
+            "the strategy needs dropout before the last classification layer, and this detector "
+            "has none: set detector.dropout_samples=20 (YOLO only), or use `committee` with "
+            "further checkpoints, or `entropy`"
+        )
+    if needs.earlier_rounds and not needs.members:
+        raise ConfigError(
+            "the strategy needs further checkpoints of the same classes: name them as "
+            "strategy.members=[a.pt,b.pt] (in `detal simulate` they are those of earlier rounds), "
+            "or use `cald` or `entropy`, which need none"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores datasets with a detector, and with the further passes that a strategy needs.
+
+    Attributes:
+        detector: The detector.
+        root: Folder of the stores.
+        shard_size: Images per shard.
+        batch_size: Images per forward pass.
+        threads: Decoding threads, or None for a sensible number.
+        start_progress: See `StartProgress`.
+        load_member: Loads a checkpoint that a strategy names.
+    """
+
+    detector: Detector
+    root: Path
+    shard_size: int
+    batch_size: int
+    threads: int | None
+    start_progress: StartProgress
+    load_member: Callable[[str], Detector]
+
+    def score(
+        self, dataset: Dataset, *, title: str, needs: Needs = _NOTHING_MORE
+    ) -> tuple[ScoredDataset, list[dict[str, Any]]]:
+        """The dataset with all passes, and for each pass what ``run.json`` says about it.
+
+        Views are scored together with the detector's own pass, which comes first, under the name
+        ``own``; members after that, one at a time.
+
+        Raises:
+            ConfigError: If the detector has no such view, or a member has other classes or is the
+                detector itself.
+        """
+        views = {name: view_of(self.detector, name) for name in needs.views}
+        stored, records = self._run({"own": self.detector, **views}, dataset, title)
+        for i, path in enumerate(needs.members):
+            member = self.load_member(path)
+            self._check_member(member, path)
+            name = f"member:{i}"
+            more, said = self._run({name: member}, dataset, f"{title}, {name}")
+            stored |= more
+            records += [{**record, "weights": path} for record in said]
+        own = stored.pop("own")
+        return ScoredDataset(dataset=dataset, stored=own, passes=stored), records
+
+    def _run(
+        self, detectors: dict[str, Detector], dataset: Dataset, title: str
+    ) -> tuple[dict[str, StoredImages], list[dict[str, Any]]]:
+        passes = [(open_store(self.root, detector), detector) for detector in detectors.values()]
+        started = time.monotonic()
+        results = score_into_stores(
+            passes,
+            dataset.images["path"].to_list(),
+            shard_size=self.shard_size,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            progress=self.start_progress(title),
+        )
+        seconds = round(time.monotonic() - started, 3)
+        stored = {name: images for name, (images, _) in zip(detectors, results, strict=True)}
+        records = [
+            {
+                "name": name,
+                "fingerprint": detector.fingerprint,
+                "settings": detector.settings,
+                "store_key": store.key,
+                "scored_now": newly,
+                "seconds": seconds,
+                "together_with": [other for other in detectors if other != name],
+            }
+            for name, (store, detector), (_, newly) in zip(detectors, passes, results, strict=True)
+        ]
+        return stored, records
+
+    def _check_member(self, member: Detector, path: str) -> None:
+        ours, theirs = self.detector, member
+        if ours.fingerprint == theirs.fingerprint:
+            raise ConfigError(f"a member must be another checkpoint, {path} is the detector itself")
+        if (ours.class_names, ours.score_kind) != (theirs.class_names, theirs.score_kind):
+            raise ConfigError(
+                f"a member must have the classes and the kind of scores of the detector, "
+                f"{list(ours.class_names)} ({ours.score_kind}); {path} has "
+                f"{list(theirs.class_names)} ({theirs.score_kind})"
+            )

@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from detal.config import SelectConfig
+from detal.config import DetectorConfig, SelectConfig
 from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import DataError
@@ -21,10 +22,9 @@ from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
-from detal.runs.scoring import ProgressCallback, open_store, score_into_store
+from detal.runs.scoring import Scorer, StartProgress, check_needs
 from detal.seeding import generator
-from detal.store import Store
-from detal.strategies import make_strategy, strategy_options
+from detal.strategies import Needs, make_strategy, strategy_options
 from detal.structures import Selection
 
 __all__ = ["SelectResult", "run_select"]
@@ -32,8 +32,6 @@ __all__ = ["SelectResult", "run_select"]
 log = logging.getLogger(__name__)
 
 _PICTURE = "contact_sheet.png"
-
-StartProgress = Callable[[str], ProgressCallback]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +56,14 @@ class _Inputs:
     pool: Dataset
     labeled: Dataset | None
     detector: Detector
-    store: Store
+    load: Callable[[DetectorConfig], Detector]
 
 
 @dataclass(frozen=True, eq=False)
 class _ScoredInputs:
     pool: ScoredDataset
     labeled: ScoredDataset | None
+    passes: list[dict[str, Any]]
     scored_now: int
 
 
@@ -83,8 +82,11 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     budget = build_budget(config.budget)
     check_output(Path(config.output))
     inputs = _open(config)
+    check_needs(strategy.needs, inputs.detector)
     started = clock()
-    scored = _score(inputs, config, progress or (lambda title: lambda done, total: None))
+    scored = _score(
+        inputs, config, strategy.needs, progress or (lambda title: lambda done, total: None)
+    )
     scoring_s = clock() - started
     candidates = candidate_pool(
         scored.pool,
@@ -103,12 +105,13 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
         per_group=config.dedup.per_group,
     )
     selection_s = clock() - started
-    run = _record(config, inputs, candidates, selection)
+    run = _record(config, inputs, scored, candidates, selection)
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
         "selection_s": round(selection_s, 3),
         "scored_now": scored.scored_now,
         "read_from_store": len(inputs.pool) + len(inputs.labeled or ()) - scored.scored_now,
+        "passes": [_part(record, timed=True) for record in scored.passes],
     }
     return _write(config, inputs, scored, candidates, selection, run)
 
@@ -128,8 +131,8 @@ def _open(config: SelectConfig) -> _Inputs:
             )
     datasets = [dataset for dataset in (labeled, pool) if dataset is not None]
     named = next((dataset for dataset in datasets if dataset.class_names), pool)
-    detector = build_detector(
-        config.detector,
+    load = partial(
+        build_detector,
         device=config.device,
         class_names=named.class_names,
         category_ids=named.category_ids,
@@ -139,8 +142,7 @@ def _open(config: SelectConfig) -> _Inputs:
             for path, image_id in dataset.images.select("path", "image_id").iter_rows()
         },
     )
-    root = Path(config.store) if config.store else Path(config.output).parent / "detal_store"
-    return _Inputs(pool=pool, labeled=labeled, detector=detector, store=open_store(root, detector))
+    return _Inputs(pool=pool, labeled=labeled, detector=load(config.detector), load=load)
 
 
 def _warn_about_problems(dataset: Dataset, path: str) -> None:
@@ -157,28 +159,27 @@ def _warn_about_problems(dataset: Dataset, path: str) -> None:
         )
 
 
-def _score(inputs: _Inputs, config: SelectConfig, progress: StartProgress) -> _ScoredInputs:
-    scored_now = 0
-
-    def score(dataset: Dataset, title: str) -> ScoredDataset:
-        nonlocal scored_now
-        stored, newly = score_into_store(
-            inputs.store,
-            inputs.detector,
-            dataset.images["path"].to_list(),
-            shard_size=config.shard_size,
-            batch_size=config.batch_size,
-            threads=config.threads,
-            progress=progress(title),
-        )
-        scored_now += newly
-        return ScoredDataset(dataset=dataset, stored=stored)
-
-    pool = score(inputs.pool, "scoring the pool")
+def _score(
+    inputs: _Inputs, config: SelectConfig, needs: Needs, progress: StartProgress
+) -> _ScoredInputs:
+    scorer = Scorer(
+        detector=inputs.detector,
+        root=Path(config.store) if config.store else Path(config.output).parent / "detal_store",
+        shard_size=config.shard_size,
+        batch_size=config.batch_size,
+        threads=config.threads,
+        start_progress=progress,
+        load_member=lambda weights: inputs.load(
+            config.detector.model_copy(update={"weights": weights})
+        ),
+    )
+    pool, passes = scorer.score(inputs.pool, title="scoring the pool", needs=needs)
+    scored_now = passes[0]["scored_now"]
     labeled = None
     if inputs.labeled is not None:
-        labeled = score(inputs.labeled, "scoring the labelled set")
-    return _ScoredInputs(pool=pool, labeled=labeled, scored_now=scored_now)
+        labeled, (own,) = scorer.score(inputs.labeled, title="scoring the labelled set")
+        scored_now += own["scored_now"]
+    return _ScoredInputs(pool=pool, labeled=labeled, passes=passes, scored_now=scored_now)
 
 
 def _nothing_readable(pool: ScoredDataset) -> str:
@@ -189,8 +190,18 @@ def _nothing_readable(pool: ScoredDataset) -> str:
     )
 
 
+def _part(record: dict[str, Any], *, timed: bool) -> dict[str, Any]:
+    """What of a pass differs from run to run and belongs to the timings, or what does not."""
+    timings = {"scored_now", "seconds", "together_with"}
+    return {k: v for k, v in record.items() if k == "name" or (k in timings) == timed}
+
+
 def _record(
-    config: SelectConfig, inputs: _Inputs, candidates: CandidatePool, selection: Selection
+    config: SelectConfig,
+    inputs: _Inputs,
+    scored: _ScoredInputs,
+    candidates: CandidatePool,
+    selection: Selection,
 ) -> dict[str, Any]:
     """What `run.json` keeps, apart from timings."""
     detector = inputs.detector
@@ -205,8 +216,9 @@ def _record(
             "settings": detector.settings,
             "class_names": list(detector.class_names),
             "score_kind": detector.score_kind,
-            "store_key": inputs.store.key,
+            "store_key": scored.passes[0]["store_key"],
         },
+        "passes": [_part(record, timed=False) for record in scored.passes],
         "counts": {
             "pool": len(inputs.pool),
             "labeled": len(inputs.labeled or ()),

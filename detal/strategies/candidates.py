@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -45,6 +46,13 @@ class Labeled:
     detections: Callable[[], Detections] | None = None
     annotations: Annotations | None = None
 
+    @property
+    def num_images(self) -> int:
+        """L."""
+        return max(
+            len(known) for known in (self.image_features, self.annotations, ()) if known is not None
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -60,6 +68,8 @@ class Candidates:
         image_features: (P, D) float32, or None if the detector gives none.
         groups: (P,) str objects or None per image (sequence, video, camera), or None.
         passes: The further forward passes that the strategy asked for (`Needs`), by name.
+        metadata: P rows: what the user says about each image, and what was measured on it
+            (`detal.features.quality`), or None.
     """
 
     image_ids: NDArray[Any]
@@ -70,12 +80,13 @@ class Candidates:
     image_features: NDArray[np.float32] | None = None
     groups: NDArray[Any] | None = None
     passes: Mapping[str, Pass] = field(default_factory=dict)
+    metadata: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         ids = self.image_ids
         if not all(a < b for a, b in itertools.pairwise(ids)):
             raise DataError("candidates must be distinct and in ascending order of their image id")
-        for name in ("expected_boxes", "image_features", "groups"):
+        for name in ("expected_boxes", "image_features", "groups", "metadata"):
             value = getattr(self, name)
             if value is not None and len(value) != len(ids):
                 raise DataError(f"{name} must have {len(ids)} rows, got {len(value)}")
@@ -119,6 +130,35 @@ class Candidates:
             labeled=labeled or nothing,
             image_features=None if features is None else features.float().cpu().numpy(),
             groups=None if groups is None else np.array([*groups, None], dtype=object)[order],
+        )
+
+    def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Candidates:
+        """The images ``index`` (m,), ascending and distinct, beside the same labelled ones."""
+        rows = np.asarray(index, dtype=np.int64)
+        if len(rows) == len(self):
+            return self
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+
+        def chunks() -> Iterator[Chunk]:
+            for seen, detections in self.chunks():
+                kept = np.flatnonzero(place[seen] >= 0)
+                if len(kept):
+                    yield place[seen[kept]], detections.take(torch.from_numpy(kept))
+
+        def narrowed(read: Pass) -> Pass:
+            return lambda wanted: read(rows[wanted])
+
+        return Candidates(
+            image_ids=self.image_ids[rows],
+            chunks=chunks,
+            class_names=self.class_names,
+            expected_boxes=self.expected_boxes[rows],
+            labeled=self.labeled,
+            image_features=None if self.image_features is None else self.image_features[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            passes={name: narrowed(read) for name, read in self.passes.items()},
+            metadata=None if self.metadata is None else self.metadata[rows],
         )
 
     def map(self, measure: Callable[[Detections], Tensor]) -> NDArray[np.float64]:

@@ -6,24 +6,38 @@ Exact ties are broken by image id: here they mean equal features, so either imag
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detal.errors import ConfigError, unknown_name
 from detal.strategies.candidates import Candidates
 from detal.strategies.clustering import assign, fit_centres
 from detal.strategies.fill import Choice, Order
 from detal.strategies.geometry import Metric, Space, check_metric
+from detal.strategies.k_centre import pick_farthest, swapped_centres
+from detal.strategies.object_coverage import farthest_objects_first
+from detal.strategies.options import check_integer, check_number
 from detal.strategies.strategy import MeasureSelector
 from detal.structures import Budget
 
-__all__ = ["core_set", "kmeans"]
+__all__ = ["affordable", "core_set", "kmeans", "take_in_turn"]
+
+Level = Literal["images", "objects"]
 
 _FIT_POINTS = 50_000
 _FIT_POINTS_PER_CLUSTER = 20
 
 
-def core_set(*, metric: Metric = "cosine") -> MeasureSelector:
+def core_set(
+    *,
+    metric: Metric = "cosine",
+    level: Level = "images",
+    outliers: float = 0.0,
+    swaps: int = 0,
+    objects: int = 5,
+) -> MeasureSelector:
     """Images far from everything that is labelled or picked (k-centre greedy).
 
     Sener & Savarese, "Active learning for convolutional neural networks: a core-set approach",
@@ -33,19 +47,66 @@ def core_set(*, metric: Metric = "cosine") -> MeasureSelector:
     one per labelled image. Failure mode: outliers and broken images are the farthest of all, and
     what the detector finds easy counts as much as what it finds hard.
 
+    Two remedies, both off by default. The paper improves the greedy batch by an exact solver that
+    may ignore some outliers; ``swaps`` is a local search in its place and ``outliers`` the greedy
+    variant of Ding, Yu & Wang, "Greedy strategy works for k-center clustering with outliers",
+    ESA 2019.
+
     Args:
         metric: ``cosine`` or ``euclidean`` (the paper's).
+        level: ``images``, or ``objects``: an image is as far away as its farthest object is from
+            the objects of labelled and picked images, by the detector's features of its boxes.
+            Then a pick costs one product over all objects for each of its objects, and an image
+            without detections comes last.
+        outliers: Share of the pool that may stay uncovered, in [0, 0.5]: each pick is drawn at
+            random from twice that share of the farthest images, instead of the farthest of all.
+        swaps: Most exchanges of a picked image for another one that make the farthest image of the
+            pool come nearer. Cost: one more greedy pass for each.
+        objects: Highest-scoring boxes of each image that count, with ``level: objects``.
     """
     check_metric(metric)
+    _check_core_set(level, outliers, swaps, objects)
 
     def select(candidates: Candidates, budget: Budget, rng: np.random.Generator) -> Order:
-        if len(candidates):
-            yield from _farthest_first(candidates, metric)
+        if len(candidates) == 0:
+            return
+        if level == "objects":
+            yield from farthest_objects_first(candidates, metric, most=objects)
+        else:
+            first = []
+            if swaps:
+                first = swapped_centres(
+                    Space(candidates.require_features("core_set"), metric=metric),
+                    candidates.labeled.image_features,
+                    k=affordable(candidates, budget),
+                    swaps=swaps,
+                    outliers=outliers,
+                    rng=rng,
+                )
+            yield from _farthest_first(candidates, metric, outliers=outliers, first=first, rng=rng)
 
     return MeasureSelector(select=select)
 
 
-def _farthest_first(candidates: Candidates, metric: Metric) -> Order:
+def _check_core_set(level: str, outliers: float, swaps: int, objects: int) -> None:
+    if level not in get_args(Level):
+        raise ConfigError(unknown_name("level", str(level), get_args(Level)))
+    check_number("outliers", outliers, at_most=0.5)
+    check_integer("swaps", swaps, at_least=0)
+    check_integer("objects", objects)
+    if level == "objects" and (outliers or swaps):
+        raise ConfigError("core_set has outliers and swaps for level: images only")
+
+
+def _farthest_first(
+    candidates: Candidates,
+    metric: Metric,
+    *,
+    outliers: float,
+    first: list[int],
+    rng: np.random.Generator,
+) -> Order:
+    """Farthest from everything covered first; before that the images ``first``, if any."""
     space = Space(candidates.require_features("core_set"), metric=metric)
     labeled = candidates.labeled.image_features
     covered = labeled is not None and len(labeled) > 0
@@ -56,9 +117,14 @@ def _farthest_first(candidates: Candidates, metric: Metric) -> Order:
         else -space.distance_to_mean()
     )
     for rank in range(1, len(candidates) + 1):
-        index = int(key.argmax())
+        index = (
+            first[rank - 1]
+            if rank <= len(first)
+            else pick_farthest(key, outliers=outliers, rng=rng)
+        )
         score = float(key[index]) if covered else float("nan")
-        taken = yield Choice(index, score, _core_set_reason(score, rank))
+        reason = _core_set_reason(score, rank, swapped=rank <= len(first))
+        taken = yield Choice(index, score, reason)
         key[index] = -np.inf
         if taken and covered:
             np.minimum(key, space.distance_to(index), out=key)  # -inf stays
@@ -67,7 +133,9 @@ def _farthest_first(candidates: Candidates, metric: Metric) -> Order:
             covered = True
 
 
-def _core_set_reason(score: float, rank: int) -> str:
+def _core_set_reason(score: float, rank: int, *, swapped: bool) -> str:
+    if np.isnan(score) and swapped:
+        return f"a centre of the pool, rank {rank}"
     if np.isnan(score):
         return "nearest to the mean of the pool, as nothing is labelled"
     return f"{score:.3g} away from the nearest labelled or picked image, rank {rank}"
@@ -100,11 +168,16 @@ def _round_robin(
     candidates: Candidates, metric: Metric, budget: Budget, rng: np.random.Generator
 ) -> Order:
     space = Space(candidates.require_features("kmeans"), metric=metric)
-    clusters = _clusters(space, k=_affordable(candidates, budget), rng=rng)
+    clusters = _clusters(space, k=affordable(candidates, budget), rng=rng)
     queues = [
         _members_in_turn(members, f"cluster {number} of {len(clusters)}", len(candidates))
         for number, members in enumerate(clusters, start=1)
     ]
+    yield from take_in_turn(queues)
+
+
+def take_in_turn(queues: list[Iterator[Choice]]) -> Order:
+    """One image of each queue, then one more of each; a queue replaces what was turned down."""
     while queues:
         left = []
         for queue in queues:
@@ -123,7 +196,7 @@ def _members_in_turn(members: NDArray[np.int64], cluster: str, total: int) -> It
         yield Choice(index, float("nan"), why)
 
 
-def _affordable(candidates: Candidates, budget: Budget) -> int:
+def affordable(candidates: Candidates, budget: Budget) -> int:
     """About how many images the budget buys, in 1..P."""
     mean_cost = float(budget.costs(candidates.expected_boxes).mean())
     return int(np.clip(budget.amount / mean_cost, 1, len(candidates))) if mean_cost > 0 else 1

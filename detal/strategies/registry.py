@@ -7,9 +7,28 @@ from collections.abc import Callable
 from typing import Any
 
 from detal.errors import ConfigError, unknown_name
+from detal.strategies.badge import badge
+from detal.strategies.balance import class_balanced, class_quota, rare_first
+from detal.strategies.combined import cold_start, combine, staged
+from detal.strategies.committee import bald, committee
+from detal.strategies.consistency import cald, flip_inconsistency
+from detal.strategies.contextual import cdal
 from detal.strategies.coverage import core_set, kmeans
+from detal.strategies.density import density, typiclust
+from detal.strategies.expected_change import (
+    emoc,
+    expected_error_reduction,
+    expected_gradient_length,
+)
+from detal.strategies.facility import facility_location, prob_cover
+from detal.strategies.learning_loss import learning_loss
+from detal.strategies.localisation import box_spread, cluster_spread, localisation_tightness
+from detal.strategies.metadata import filter_images, weighted
+from detal.strategies.ppal import ppal
+from detal.strategies.prototypes import div_proto
 from detal.strategies.scored import box_count, entropy, least_confidence, margin, random
 from detal.strategies.strategy import QueryStrategy
+from detal.strategies.table_greedy import curve_greedy
 
 __all__ = ["STRATEGIES", "make_strategy", "strategy_options"]
 
@@ -19,8 +38,36 @@ STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "margin": margin,
     "least_confidence": least_confidence,
     "box_count": box_count,
+    "box_spread": box_spread,
+    "cluster_spread": cluster_spread,
+    "localisation_tightness": localisation_tightness,
+    "expected_gradient_length": expected_gradient_length,
+    "emoc": emoc,
+    "expected_error_reduction": expected_error_reduction,
+    "learning_loss": learning_loss,
+    "cald": cald,
+    "flip_inconsistency": flip_inconsistency,
+    "committee": committee,
+    "bald": bald,
     "core_set": core_set,
+    "curve_greedy": curve_greedy,
     "kmeans": kmeans,
+    "density": density,
+    "typiclust": typiclust,
+    "prob_cover": prob_cover,
+    "facility_location": facility_location,
+    "badge": badge,
+    "cdal": cdal,
+    "ppal": ppal,
+    "div_proto": div_proto,
+    "class_balanced": class_balanced,
+    "class_quota": class_quota,
+    "rare_first": rare_first,
+    "filter": filter_images,
+    "weighted": weighted,
+    "combine": combine,
+    "staged": staged,
+    "cold_start": cold_start,
 }
 """Name -> factory; its keyword arguments are the strategy's options, its docstring tells what it
 prefers, what it costs and how it fails."""

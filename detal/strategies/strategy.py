@@ -36,10 +36,17 @@ class Needs:
             ``Candidates.passes`` under the same names.
         members: Checkpoints of further detectors of the same classes; in ``Candidates.passes`` as
             ``member:0``, ``member:1``, …
+        earlier_rounds: Without ``members``, how many of a loop's checkpoints before the present one
+            stand in for them; fewer, down to none, in its first rounds. Outside of a loop there
+            are no earlier rounds: members must be named.
+        dropout: The detector's own pass must say what its last layer says under dropout
+            (``Detections.mutual_information``); no further pass.
     """
 
     views: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    earlier_rounds: int = 0
+    dropout: bool = False
 
 
 class QueryStrategy(Protocol):

@@ -105,6 +105,9 @@ def _check_fields(found: Any) -> None:
     assert found.image_features.shape[1] <= 512
     assert bool((found.cluster_spread >= 0).all())
     assert bool((found.cluster_spread > 0).any())
+    if found.tightness is not None:
+        assert found.tightness.shape == found.scores.shape
+        assert bool(((found.tightness >= 0) & (found.tightness <= 1)).all())
 
 
 def test_result_does_not_depend_on_the_batch():

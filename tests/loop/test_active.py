@@ -19,7 +19,14 @@ from detal.config import DatasetConfig, SelectConfig
 from detal.datasets import Dataset, open_dataset
 from detal.detectors import import_ultralytics
 from detal.errors import ConfigError, DataError, DetectorError
-from detal.loop import ActiveLearning, LabeledSet, Round, merge, select_next_batch
+from detal.loop import (
+    ActiveLearning,
+    LabeledSet,
+    Round,
+    StopRule,
+    merge,
+    select_next_batch,
+)
 from detal.loop.callbacks import select_config
 from detal.structures import Annotations
 
@@ -182,6 +189,26 @@ def boxes_by_file(dataset: Dataset) -> dict[str, Any]:
         path: found.boxes[found.offsets[row] : found.offsets[row + 1]]
         for row, path in enumerate(dataset.images["path"])
     }
+
+
+def test_a_stopping_rule_ends_the_loop_and_a_second_run_ends_there_too(
+    config: Path, oracle: Dataset, tmp_path: Path
+) -> None:
+    def measured(mean_ap: list[float]) -> int:
+        loop = ActiveLearning(config, oracle=oracle, rounds=4, stop=StopRule(under=0.2))
+        rounds = 0
+        for this in loop:
+            this.weights = WEIGHTS
+            this.mean_ap = mean_ap[this.round_idx]
+            rounds += 1
+        return rounds
+
+    assert measured([0.4, 0.4, 0.4, 0.5, 0.6]) == 3
+    assert measured([0.4, 0.4, 0.4, 0.5, 0.6]) == 0
+    table = pl.read_csv(tmp_path / "runs" / "loop" / "curve.csv")
+    assert table["mean_ap"].to_list() == [0.4, 0.4, 0.4]
+    assert table["images"].to_list() == [4, 6, 8]
+    assert table["boxes"].is_sorted()
 
 
 def test_ends_when_the_pool_is_labelled(config: Path, oracle: Dataset, caplog) -> None:

@@ -3,18 +3,23 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from detal.config import SimulateConfig, StrategyConfig
 from detal.datasets import Dataset, open_dataset
-from detal.errors import DataError
-from detal.loop import arm
-from detal.loop.arm import Study, arm_folder, initial_folder, open_study, run_arm, run_initial
+from detal.errors import ConfigError, DataError
+from detal.loop import arm, choosing, simulate
+from detal.loop import study as study_module
+from detal.loop.arm import arm_folder, initial_folder, run_arm, run_initial
+from detal.loop.choosing import label_within_budget
+from detal.loop.oracle import best_random_batch, oracle_loss
 from detal.loop.simulate import run_simulation
+from detal.loop.study import Study, open_study
 from detal.loop.summary import read_points, write_summary
+from detal.runs.pool import candidate_pool
 from detal.strategies import make_strategy
 from detal.structures import Budget
 from tests.runs.factories import scored_pool
@@ -83,7 +88,7 @@ def test_rounds_spend_the_true_budget_and_an_interrupted_arm_goes_on_to_the_same
 
     run_initial(again, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(arm, "coco_metrics", stop)
+        patch.setattr(study_module, "coco_metrics", stop)
         with pytest.raises(KeyboardInterrupt):
             run_arm(again, RANDOM, 0)
     assert "arms/random/seed-0/round-1" not in results(tmp_path / "again")
@@ -140,13 +145,13 @@ class TestLabelWithinBudget:
     def test_box_count_takes_the_crowded_first(
         self, pool: Any, budget: Budget, rows: list[int], rng: np.random.Generator
     ) -> None:
-        labelled = arm.label_within_budget(
+        labelled = label_within_budget(
             pool, [], strategy=make_strategy("box_count"), budget=budget, rng=rng
         )
         assert labelled.tolist() == rows
 
     def test_what_is_labelled_is_left_out(self, pool: Any, rng: np.random.Generator) -> None:
-        labelled = arm.label_within_budget(
+        labelled = label_within_budget(
             pool, [3, 0], strategy=make_strategy("box_count"), budget=Budget(9, "images"), rng=rng
         )
         assert labelled.tolist() == [2, 1]
@@ -173,8 +178,6 @@ def test_other_classes_in_the_test_set_are_refused(
 
 @pytest.mark.slow
 def test_a_study_in_processes_can_be_extended_but_not_changed(tmp_path: Path) -> None:
-    from detal.errors import ConfigError
-
     small = config(tmp_path / "study", rounds=1, strategies=["random"], workers=2)
     done: list[tuple[int, int]] = []
     run_simulation(small, progress=lambda *counts: done.append(counts))
@@ -188,3 +191,141 @@ def test_a_study_in_processes_can_be_extended_but_not_changed(tmp_path: Path) ->
     other = small.model_copy(update={"budget": small.budget.model_copy(update={"amount": 5})})
     with pytest.raises(ConfigError, match="another budget"):
         run_simulation(other)
+
+
+@pytest.mark.slow
+def test_a_torchvision_arm(study: Study) -> None:
+    training = {
+        "type": "torchvision",
+        "init": "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "steps": 2,
+        "image_size": 64,
+        "batch_size": 2,
+    }
+    small = config(Path(study.config.output), training=training, rounds=1, strategies=["core_set"])
+    test = study.test.take(np.arange(6))
+    few = replace(study, config=small, test=test)
+    run_initial(few, 0)
+    run_arm(few, small.strategies[0], 0)
+    points = read_points(Path(small.output))
+    assert points["round"].to_list() == [0, 1]
+    assert points["steps"].to_list() == [2.0, 2.0]
+    assert points["boxes"].is_sorted()
+
+
+class TestOracles:
+    def test_best_random_batch_is_the_one_judged_best_and_a_killed_run_goes_on(
+        self, tmp_path: Path
+    ) -> None:
+        judged: list[int] = []
+
+        def judge(rows: np.ndarray) -> float:
+            judged.append(int(rows[0]))
+            if len(judged) == 3:
+                raise KeyboardInterrupt
+            return [0.1, 0.4, 0.2][int(rows[0])]
+
+        def best() -> np.ndarray:
+            return best_random_batch(
+                batches=3, draw=lambda n: np.array([n, n + 10]), judge=judge, folder=tmp_path / "o"
+            )
+
+        with pytest.raises(KeyboardInterrupt):
+            best()
+        assert best().tolist() == [1, 11]
+        assert judged == [0, 1, 2, 2]
+
+    def test_retraining_judges_on_the_reference_set(
+        self, study: Study, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reference = open_dataset(SANDBOX / "test.json").take(np.arange(5))
+        study = replace(study, reference=reference)
+        seen = []
+        real = study_module.measure
+
+        def measure(study: Study, weights: Path, dataset: Dataset, *, store: Path) -> Any:
+            seen.append(len(dataset))
+            return real(study, weights, dataset, store=store)
+
+        monkeypatch.setattr(choosing, "measure", measure)
+        monkeypatch.setattr(arm, "measure", measure)
+        best = StrategyConfig.model_validate({"name": "oracle_retraining", "batches": 2})
+        study = replace(study, config=study.config.model_copy(update={"rounds": 1}))
+        run_initial(study, 0)
+        run_arm(study, best, 0)
+        assert seen == [len(study.test), 5, 5, len(study.test)]
+        folder = arm_folder(Path(study.config.output), best, 0) / "round-1"
+        assert sorted(path.name for path in (folder / "oracle").iterdir()) == [
+            "batch-0.json",
+            "batch-1.json",
+        ]
+
+    @pytest.mark.parametrize(
+        ("per", "order"),
+        [
+            pytest.param("box", ["four", "two", "one"], id="box"),
+            pytest.param("image", ["four", "two", "one"], id="image"),
+        ],
+    )
+    def test_true_loss_comes_first(
+        self, tmp_path: Path, per: Literal["box", "image"], order: list[str]
+    ) -> None:
+        labels = [[0], [0, 0], [0] * 4]
+        pool = scored_pool(tmp_path / "p", ["one", "two", "four"], ["h", "i", "j"], labels=labels)
+        seen = candidate_pool(pool, None, class_names=pool.dataset.class_names).candidates
+        strategy = oracle_loss(pool, per=per)
+        chosen = strategy.query(seen, budget=Budget(3), rng=np.random.default_rng(0))
+        assert list(chosen.image_ids) == order
+        found, missed = 2 * np.log(2), -np.log(0.01) + 1
+        expected = {"box": (found + 3 * missed) / 4, "image": found + 3 * missed}
+        assert chosen.scores[0] == pytest.approx(expected[per])
+
+    @pytest.mark.parametrize(
+        ("section", "message"),
+        [
+            pytest.param({"name": "oracle_loss", "per": "boxx"}, "did you mean box", id="value"),
+            pytest.param({"name": "oracle_loss", "pr": "box"}, "option of oracle_loss", id="name"),
+            pytest.param({"name": "oracle_retraining", "batches": 0}, "whole number", id="number"),
+            pytest.param({"name": "oracle_retraining"}, "set `reference`", id="reference"),
+        ],
+    )
+    def test_wrong_options(self, tmp_path: Path, section: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            run_simulation(config(tmp_path / "study", strategies=[section]))
+
+
+def test_the_initial_set_may_cover_the_pool(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of the weights that training starts from; the same whenever it is drawn again."""
+    drawn = []
+    monkeypatch.setattr(
+        arm, "_finish_round", lambda study, folder, *, rows, **_: drawn.append(rows.tolist())
+    )
+    run_initial(study, 0)
+    for name in ("first", "again"):
+        initial = {"amount": 4, "strategy": {"name": "typiclust", "neighbours": 3}}
+        run_initial(replace(study, config=config(tmp_path / name, initial=initial)), 0)
+    assert len(drawn[0]) == 6
+    assert drawn[1] == drawn[2]
+    assert len(set(drawn[1])) == 4
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Its file lacks a key that came later, which counts as its default."""
+    current = config(tmp_path)
+    old = current.model_dump(mode="json")
+    del old["detector"]["features_only"]
+    (tmp_path / "study.json").write_text(json.dumps(old), encoding="utf-8")
+    simulate._claim(tmp_path, current)
+    other = current.detector.model_copy(update={"features_only": True})
+    with pytest.raises(ConfigError, match="another detector"):
+        simulate._claim(tmp_path, current.model_copy(update={"detector": other}))
+
+
+def test_coverage_from_random_weights_is_refused(study: Study, tmp_path: Path) -> None:
+    training = {"init": "yolo11n.yaml", "steps": 2, "image_size": 64, "batch_size": 2}
+    initial = {"amount": 4, "strategy": "core_set"}
+    blind = replace(study, config=config(tmp_path, initial=initial, training=training))
+    with pytest.raises(ConfigError, match=r"initial.strategy core_set needs image features before"):
+        run_initial(blind, 0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from detal.errors import DataError
+from detal.loop.curves import StopRule
 from detal.loop.summary import read_points, summarise, summary_markdown, write_summary
 
 
@@ -60,6 +61,16 @@ def test_figures_by_hand(study: Path) -> None:
     assert efficiency["share_saved"] == [pytest.approx(1 / 3)] * 2
     assert summary["win_matrix"]["better"]["random"]["low"] == pytest.approx(0.1)
     assert summary["strategies"]["random"]["near_duplicate_share"] == pytest.approx(0.25)
+
+
+def test_a_stopping_rule_tells_where_it_would_have_ended_the_arms(study: Path) -> None:
+    never = summarise(read_points(study), stop=StopRule(under=0.1))
+    assert never["strategies"]["better"]["stopped"] == [None, None]
+    at_once = summarise(read_points(study), stop=StopRule(under=90.0))
+    assert (
+        at_once["strategies"]["better"]["stopped"] == [{"boxes": 300.0, "mean_ap_later": 0.0}] * 2
+    )
+    assert "the rule would have stopped at 300 boxes" in summary_markdown(at_once)
 
 
 def test_the_table_puts_the_best_first(study: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -67,6 +69,41 @@ def test_labelled_images_are_left_out(
     assert list(found.candidates.image_ids) == expected
 
 
+def test_metadata_is_what_the_user_says_and_what_was_measured(store: Store) -> None:
+    """One shard of an older version has no measured columns; the user's own column stands."""
+    ids, paths = ["1", "2", "3"], ["p1", "p2", "p3"]
+    looks = pl.DataFrame(
+        {
+            "path": paths,
+            "width": pl.Series([64] * 3, dtype=pl.Int32),
+            "height": pl.Series([48] * 3, dtype=pl.Int32),
+            "content_hash": ["a", "b", "c"],
+            "error": pl.Series([None] * 3, dtype=pl.String),
+            "sharpness": pl.Series([1.0, 2.0, 3.0], dtype=pl.Float32),
+            "contrast": pl.Series([4.0, 5.0, 6.0], dtype=pl.Float32),
+        }
+    )
+    nothing = Detections.empty(1, num_classes=1)
+    store.write(paths[:2], looks[:2], nothing.take([0, 0]))
+    store.write(paths[2:], looks[2:].drop("sharpness", "contrast"), nothing)
+    user: dict[str, list[Any]] = {"weather": ["rain", "sun", "fog"], "contrast": [0, 0, 1]}
+    dataset = Dataset(
+        name="set",
+        images=image_frame(ids, paths, metadata=user),
+        class_names=("a",),
+        category_ids=(1,),
+    )
+    found = candidate_pool(
+        ScoredDataset(dataset=dataset, stored=store.read(paths)), None, class_names=("a",)
+    )
+    table = found.candidates.metadata
+    assert table is not None
+    assert table["sharpness"].to_list() == [1.0, 2.0, None]
+    assert table["contrast"].cast(pl.Int64).to_list() == [0, 0, 1]
+    assert table["weather"].to_list() == ["rain", "sun", "fog"]
+    assert table["width"].to_list() == [64] * 3
+
+
 def test_unreadable_and_equal_images(store: Store) -> None:
     pool = scored(store, ["4", "3", "2", "1"], contents="aab!")
     found = candidate_pool(pool, None, class_names=("a",))
@@ -118,3 +155,17 @@ def test_unreadable_labelled_images_have_no_features(tmp_path: Path) -> None:
     features = candidate_pool(pool, labeled, class_names=CLASSES).candidates.labeled.image_features
     assert features is not None
     assert features.tolist() == [[1, 1]]
+
+
+def test_further_passes_follow_the_candidates(tmp_path: Path) -> None:
+    hashes: list[str | None] = ["h0", "h1", None, "h3", "h3"]
+    pool = scored_pool(tmp_path / "pool", list("edcba"), hashes)
+    other = scored_pool(tmp_path / "view", list("edcba"), hashes)
+    pool = replace(pool, passes={"flip": other.stored})
+    labeled = scored_pool(tmp_path / "labeled", ["z"], ["h1"], labels=[[0]])
+    candidates = candidate_pool(pool, labeled, class_names=CLASSES).candidates
+    assert candidates.image_ids.tolist() == ["a", "e"]
+    for index, detections in candidates.chunks():
+        assert torch.equal(candidates.passes["flip"](index).scores, detections.scores)
+    both = candidates.passes["flip"](np.array([1, 0]))
+    torch.testing.assert_close(both.scores, torch.tensor([0.1, 0.5]))

@@ -80,6 +80,19 @@ def test_another_strategy_needs_no_inference(demo: Path) -> None:
     assert record["timings"]["read_from_store"] > 100
 
 
+def test_views_are_scored_once_and_recorded(demo: Path) -> None:
+    arguments = ["-c", CONFIG, "strategy=cald", "strategy.views=[flip, rotate]"]
+    for again in (False, True):
+        result = run(*arguments, f"output={demo / 'views'}", "--json")
+        assert result.returncode == 0, result.stderr
+        record = json.loads(result.stdout)
+        assert [part["name"] for part in record["passes"]] == ["own", "flip", "rotate"]
+        scored = [part["scored_now"] for part in record["timings"]["passes"]]
+        pool = record["counts"]["pool"]
+        assert scored == ([0, 0, 0] if again else [0, pool, pool])
+    assert any("inconsistency" in row["reason"] for row in selection(demo / "views"))
+
+
 def test_the_same_seed_gives_the_same_run(demo: Path) -> None:
     store = f"store={demo / 'detal_store'}"
     outputs = []

@@ -52,6 +52,8 @@ def with_details(detections: Detections) -> Detections:
         object_features=torch.cat([angles.sin(), angles.cos()], dim=1),
         box_spread=(1 - scores)[:, None] * torch.tensor([1.0, 2.0, 1.5, 0.5]),
         cluster_spread=(1 - scores)[:, None] * torch.tensor([0.5, 0.0, 1.0, 1.0]),
+        mutual_information=scores * (1 - scores),
+        tightness=1 - scores / 2,
     )
 
 

@@ -4,16 +4,8 @@ from detal.errors import ConfigError
 from detal.strategies import STRATEGIES, make_strategy
 
 
-def test_names() -> None:
-    assert sorted(STRATEGIES) == [
-        "box_count",
-        "core_set",
-        "entropy",
-        "kmeans",
-        "least_confidence",
-        "margin",
-        "random",
-    ]
+def test_the_controls_are_there() -> None:
+    assert {"random", "entropy", "box_count", "core_set"} <= set(STRATEGIES)
 
 
 @pytest.mark.parametrize(

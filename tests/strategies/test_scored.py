@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from detal.strategies import make_strategy
+from detal.strategies.scored import highest_first
 from detal.structures import Budget, Selection
 from tests.strategies.factories import pool_of
 
@@ -74,3 +75,14 @@ def test_ties_are_drawn() -> None:
     strategy, rng = make_strategy("entropy"), np.random.default_rng(0)
     first = [strategy.query(pool, budget=Budget(1), rng=rng).image_ids[0] for _ in range(400)]
     assert min(first.count(image_id) for image_id in pool.image_ids) > 70
+
+
+def test_what_differs_by_rounding_is_a_tie() -> None:
+    values = np.array([1.0, 1.0 + 1e-9, 0.0, 1.0 - 1e-9, 1.001, -np.inf, np.inf])
+    orders = {
+        tuple(c.candidate for c in highest_first(values, np.random.default_rng(seed), name="x"))
+        for seed in range(40)
+    }
+    assert {order[:2] for order in orders} == {(6, 4)}
+    assert {order[5:] for order in orders} == {(2, 5)}
+    assert len(orders) == 6  # every order of the three that are equal

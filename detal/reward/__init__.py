@@ -1,0 +1,18 @@
+"""What would a batch bring? Look-up tables of the mAP that labels buy."""
+
+from detal.reward.category_curves import CategoryCurves, fit_category_curves
+from detal.reward.curve_table import CurveState, CurveTable
+from detal.reward.expected_objects import ObjectMass, expected_objects
+from detal.reward.novelty import Novelty
+from detal.reward.table import RewardTable
+
+__all__ = [
+    "CategoryCurves",
+    "CurveState",
+    "CurveTable",
+    "Novelty",
+    "ObjectMass",
+    "RewardTable",
+    "expected_objects",
+    "fit_category_curves",
+]

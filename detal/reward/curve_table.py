@@ -1,0 +1,124 @@
+"""The category curve table: what a batch brings, read off per-category learning curves.
+
+Shapes: P candidates, C classes, n candidates asked about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detal.reward.category_curves import CategoryCurves
+from detal.reward.expected_objects import ObjectMass
+from detal.reward.novelty import Floats, Novelty
+from detal.reward.table import total_gain
+
+__all__ = ["CurveState", "CurveTable"]
+
+_CLASSES_NAMED = 2
+
+
+@dataclass(frozen=True, eq=False)
+class CurveState:
+    """What is labelled and picked.
+
+    Attributes:
+        counts: (C,) effective objects.
+        distance: (P,) cosine distance to the nearest known image, or None without features.
+    """
+
+    counts: NDArray[np.float64]
+    distance: Floats | None
+
+
+class CurveTable:
+    """Gain of a batch = weighted mean over classes of AP_c(n_c + new objects) - AP_c(n_c).
+
+    Objects of images that resemble a labelled or picked one count less (`Novelty`), so a batch of
+    near-duplicates is worth little more than one of them.
+
+    Args:
+        curves: AP of each class over its labelled objects.
+        counts: (C,) labelled objects.
+        objects: What each of P candidates is expected to teach.
+        novelty: Of the same candidates, or None to ignore redundancy.
+        class_weights: (C,) how much each class counts, mean 1; all alike by default.
+        class_names: C names, for explanations.
+    """
+
+    def __init__(
+        self,
+        curves: CategoryCurves,
+        *,
+        counts: NDArray[np.int64],
+        objects: ObjectMass,
+        class_names: tuple[str, ...],
+        novelty: Novelty | None = None,
+        class_weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.curves = curves
+        self.counts = counts.astype(np.float64)
+        self.objects = objects
+        self._novelty = novelty
+        self._names = class_names
+        weights = np.ones(len(counts)) if class_weights is None else class_weights
+        self._weights = weights / max(len(counts), 1)
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def start(self) -> CurveState:
+        """See `RewardTable`."""
+        return CurveState(self.counts, None if self._novelty is None else self._novelty.start)
+
+    def marginal_gain(self, state: CurveState, index: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `RewardTable`."""
+        rows, place = self.objects.rows(index)
+        gains = self._gains(state, rows, index[place])
+        total = np.bincount(place, weights=gains, minlength=len(index))
+        return total.astype(np.float64)
+
+    def add(self, state: CurveState, candidate: int) -> CurveState:
+        """See `RewardTable`."""
+        rows, _ = self.objects.rows(np.array([candidate]))
+        counts = state.counts.copy()
+        counts[self.objects.labels[rows]] += self._added(state, rows, candidate)
+        if self._novelty is None or state.distance is None:
+            return CurveState(counts, None)
+        return CurveState(counts, self._novelty.closer(state.distance, candidate))
+
+    def gain(self, batch: NDArray[np.int64]) -> float:
+        """See `RewardTable`."""
+        return total_gain(self, batch)
+
+    def explain(self, state: CurveState, candidate: int) -> str:
+        """See `RewardTable`."""
+        rows, _ = self.objects.rows(np.array([candidate]))
+        gains = self._gains(state, rows, np.full(len(rows), candidate))
+        added = self._added(state, rows, candidate)
+        named = [
+            f"{self._names[label]} (+{added[i]:.2g} to {state.counts[label]:.3g})"
+            for i in np.argsort(-gains, kind="stable")[:_CLASSES_NAMED]
+            for label in [int(self.objects.labels[rows[i]])]
+        ]
+        return "most for " + ", ".join(named) if named else "nothing is expected in it"
+
+    def _gains(
+        self, state: CurveState, rows: NDArray[np.int64], image: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """What each row of the objects brings, alone, in units of mAP."""
+        labels = self.objects.labels[rows]
+        added = self._added(state, rows, image)
+        gains = self.curves.gain(labels, state.counts[labels], added)
+        return np.asarray(self._weights[labels] * gains)
+
+    def _added(
+        self, state: CurveState, rows: NDArray[np.int64], image: NDArray[np.int64] | int
+    ) -> NDArray[np.float64]:
+        """Effective new objects of each row."""
+        mass = self.objects.mass[rows]
+        if self._novelty is None or state.distance is None:
+            return mass
+        return np.asarray(mass * self._novelty.of(np.asarray(state.distance[image])))

@@ -1,0 +1,101 @@
+"""How many objects of each class an image is expected to teach.
+
+Shapes: P images, B of them in a chunk, N detections, C classes, R (image, class) pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detal.structures import Detections
+
+__all__ = ["Informativeness", "ObjectMass", "expected_objects"]
+
+Informativeness = Literal["entropy", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectMass:
+    """Expected objects by image and class, packed: only pairs that occur.
+
+    Attributes:
+        offsets: (P + 1,) int64 rows of each image.
+        labels: (R,) int64 classes, distinct within an image.
+        mass: (R,) float64 expected objects, weighted by what they would teach, > 0.
+    """
+
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    mass: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def rows(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the images ``index`` (n,), and the position 0..n-1 of the image of each."""
+        counts = np.diff(self.offsets)[index]
+        place = np.repeat(np.arange(len(index)), counts)
+        first = np.repeat(self.offsets[:-1][index] - (np.cumsum(counts) - counts), counts)
+        return np.arange(len(place)) + first, place
+
+
+def expected_objects(
+    chunks: Iterable[tuple[NDArray[np.int64], Detections]],
+    *,
+    num_images: int,
+    informativeness: Informativeness = "entropy",
+    calibrate: Callable[[Tensor], Tensor] | None = None,
+) -> ObjectMass:
+    """Sum each image's detections by class, each as likely an object as its score says.
+
+    With ``entropy`` a detection counts in full at a score of one half and less the surer it is
+    either way: what the detector knows for sure teaches little (binary entropy in bits).
+
+    Args:
+        chunks: Index (B,) and detections of B images at a time, each image once.
+        num_images: P.
+        informativeness: ``entropy`` or ``none`` (plain expected counts).
+        calibrate: From class probabilities (N, C) to calibrated ones; none by default.
+    """
+    parts: list[tuple[NDArray[np.int64], ...]] = []
+    masses: list[NDArray[np.float64]] = [np.zeros(0)]
+    for index, detections in chunks:
+        if detections.num_boxes == 0:
+            continue
+        score = _scores(detections, calibrate)
+        weight = score if informativeness == "none" else score * _binary_entropy(score)
+        image = index[detections.image_index.cpu().numpy()]
+        cell = image * detections.num_classes + detections.labels.cpu().numpy()
+        cells, place = np.unique(cell, return_inverse=True)
+        total = np.bincount(place, weights=weight.cpu().numpy())
+        masses.append(total.astype(np.float64))
+        parts.append((cells // detections.num_classes, cells % detections.num_classes))
+    images = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
+    labels = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    order = np.argsort(images, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(images, minlength=num_images))])
+    return ObjectMass(
+        offsets=offsets.astype(np.int64), labels=labels[order], mass=np.concatenate(masses)[order]
+    )
+
+
+def _scores(detections: Detections, calibrate: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """(N,) float64 probability of each detection's own class."""
+    if calibrate is None:
+        return detections.scores.double()
+    own = detections.labels[:, None]
+    return calibrate(detections.probs()).gather(1, own)[:, 0].double()
+
+
+def _binary_entropy(p: Tensor) -> Tensor:
+    """Entropy of a yes-no question in bits, in [0, 1]."""
+    nats: Tensor = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
+    return nats / math.log(2)

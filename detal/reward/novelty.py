@@ -1,0 +1,70 @@
+"""How much of an image is new beside what is labelled or picked.
+
+Shapes: P candidates, L labelled images, D features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Novelty"]
+
+Floats = NDArray[np.float32]
+
+_SAMPLE = 2048
+_BLOCK = 4096
+
+
+class Novelty:
+    """Novelty in [0, 1]: 0 for a copy of a known image, 1 from the usual distance on.
+
+    The distance is cosine; the usual one is the median distance of an image to its nearest
+    neighbour in the pool, so that ordinary images are new and only near-duplicates are not. It is
+    never greater after more images became known.
+
+    Args:
+        features: (P, D) finite.
+        labeled: (L, D) features of the labelled images, or None.
+        rng: Draws the sample on which the usual distance is measured, 2,048 images at most.
+    """
+
+    def __init__(self, features: Floats, labeled: Floats | None, rng: np.random.Generator) -> None:
+        self._unit = _unit(features)
+        self._usual = self._usual_distance(rng)
+        self.start = np.full(len(features), 2.0, dtype=np.float32)
+        if labeled is not None:
+            self.start = np.minimum(self.start, _nearest(self._unit, _unit(labeled)))
+
+    def _usual_distance(self, rng: np.random.Generator) -> float:
+        rows = np.sort(rng.permutation(len(self._unit))[:_SAMPLE])
+        if len(rows) < 2:
+            return 1.0
+        similarity = self._unit[rows] @ self._unit[rows].T
+        np.fill_diagonal(similarity, -1.0)
+        return max(float(np.median(1 - similarity.max(axis=1))), 1e-6)
+
+    def of(self, distance: Floats) -> NDArray[np.float64]:
+        """Novelty at a distance to the nearest known image."""
+        return np.asarray(np.clip(distance.astype(np.float64) / self._usual, 0.0, 1.0))
+
+    def closer(self, distance: Floats, candidate: int) -> Floats:
+        """(P,) distances to the nearest known image once ``candidate`` is known, too."""
+        to_it = np.maximum(1 - self._unit @ self._unit[candidate], 0)
+        return np.asarray(np.minimum(distance, to_it))
+
+
+def _unit(features: Floats) -> Floats:
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.where(norms > 0, norms, 1), dtype=np.float32)
+
+
+def _nearest(points: Floats, others: Floats) -> Floats:
+    nearest = np.full(len(points), 2.0, dtype=np.float32)
+    for start in range(0, len(others), _BLOCK):
+        block = others[start : start + _BLOCK]
+        for first in range(0, len(points), _BLOCK):
+            rows = slice(first, first + _BLOCK)
+            distance = 1 - (points[rows] @ block.T).max(axis=1)
+            nearest[rows] = np.minimum(nearest[rows], np.maximum(distance, 0))
+    return nearest

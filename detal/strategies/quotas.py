@@ -1,0 +1,124 @@
+"""Quotas of objects per class: what was asked for, in objects, and what cannot be met.
+
+Shapes: C classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detal.errors import ConfigError, unknown_name
+
+__all__ = ["check_quotas", "level_quotas", "quotas_in_objects", "tell_result", "tell_shortage"]
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+_CLASSES_LISTED = 10
+
+
+def check_quotas(quotas: object) -> dict[str, tuple[float, bool]]:
+    """Class name -> number and whether it is a share of the batch.
+
+    Args:
+        quotas: A mapping of class names to objects (a number >= 0) or shares (``"20%"``).
+
+    Raises:
+        ConfigError: If it is not, or names no class, or the shares add up to more than 100%.
+    """
+    if not isinstance(quotas, Mapping) or not quotas:
+        raise ConfigError(
+            f"quotas must map at least one class to objects or a share ('20%'), got {quotas!r}"
+        )
+    result = {str(name): _quota(str(name), value) for name, value in quotas.items()}
+    shares = sum(value for value, is_share in result.values() if is_share)
+    if shares > 1 + 1e-9:
+        raise ConfigError(f"quotas given as shares must add up to at most 100%, got {shares:.0%}")
+    return result
+
+
+def _quota(name: str, value: object) -> tuple[float, bool]:
+    is_share = isinstance(value, str) and value.strip().endswith("%")
+    try:
+        number = float(str(value).strip().rstrip("%")) / (100 if is_share else 1)
+    except ValueError:
+        number = math.nan
+    if isinstance(value, bool) or not (math.isfinite(number) and number >= 0):
+        raise ConfigError(
+            f"the quota of class {name!r} must be a number of objects >= 0 or a share as in "
+            f"'20%', got {value!r}"
+        )
+    return number, is_share
+
+
+def quotas_in_objects(
+    quotas: Mapping[str, tuple[float, bool]], names: tuple[str, ...], bought: float
+) -> Floats:
+    """(C,) objects wanted of each class.
+
+    Args:
+        quotas: See `check_quotas`.
+        names: C names.
+        bought: Objects that the budget is expected to buy.
+
+    Raises:
+        ConfigError: If a class is unknown.
+    """
+    place = {name: label for label, name in enumerate(names)}
+    result = np.zeros(len(names))
+    for name, (number, is_share) in quotas.items():
+        if name not in place:
+            raise ConfigError(unknown_name("class in quotas", name, names))
+        result[place[name]] = number * (bought if is_share else 1)
+    return result
+
+
+def level_quotas(counts: NDArray[np.int64], amount: float) -> Floats:
+    """(C,) what each class lacks of the level up to which ``amount`` objects more can fill all.
+
+    Args:
+        counts: (C,) labelled objects, C >= 1.
+        amount: Objects to share out, >= 0; the quotas add up to it.
+    """
+    ordered = np.sort(counts).astype(np.float64)
+    levels = (amount + ordered.cumsum()) / np.arange(1, len(ordered) + 1)
+    # The level if the n lowest are filled up; the right n is the last that reaches its own n-th.
+    level = levels[np.flatnonzero(levels >= ordered)[-1]]
+    return np.asarray(np.maximum(level - counts, 0.0))
+
+
+def tell_shortage(
+    quota: Floats, supply: Floats, bought: float, names: tuple[str, ...], *, asked: bool
+) -> None:
+    """Log what cannot be met before anything is picked, as a warning if a user asked for it."""
+    level = logging.WARNING if asked else logging.INFO
+    if quota.sum() > bought * (1 + 1e-9):
+        log.log(
+            level,
+            "quotas add up to %.4g objects, but the budget buys about %.4g",
+            quota.sum(),
+            bought,
+        )
+    scarce = np.flatnonzero(supply < quota - 1e-9)
+    if len(scarce):
+        what = [f"{names[c]} (about {supply[c]:.3g} of {quota[c]:.3g})" for c in scarce]
+        log.log(level, "the pool does not hold the quota of %s", _listed(what))
+
+
+def tell_result(quota: Floats, have: Floats, names: tuple[str, ...]) -> None:
+    """Log how far the quotas are filled by what the batch is expected to hold."""
+    unmet = np.flatnonzero(have < quota - 1e-9)
+    if len(unmet):
+        unmet = unmet[np.argsort(have[unmet] / quota[unmet], kind="stable")]
+        what = [f"{names[c]} {have[c]:.3g} of {quota[c]:.3g}" for c in unmet]
+        log.info("quotas not filled, in expected objects: %s", _listed(what))
+
+
+def _listed(items: list[str]) -> str:
+    more = len(items) - _CLASSES_LISTED
+    return ", ".join(items[:_CLASSES_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,62 @@
+"""The figures that benchmarks commit."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from detal.config import SimulateConfig, load_config
+from detal.loop.summary import write_summary
+from tests.loop.test_summary import write_result
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Three seeds of two strategies."""
+    for seed in (0, 1, 2):
+        write_result(tmp_path / "initial" / f"seed-{seed}", boxes=60, mean_ap=0.1)
+        for name, gain in (("random", 0.1), ("core_set", 0.2)):
+            folder = tmp_path / "arms" / name / f"seed-{seed}" / "round-1"
+            write_result(folder, boxes=120, mean_ap=0.1 + gain)
+    run = {"commit": "abc", "machine": {"cores": 2, "processor": "x"}, "seconds": 60.0}
+    (tmp_path / "runs.json").write_text(json.dumps([{**run, "trainings": 9}]))
+    return tmp_path
+
+
+def test_a_study_becomes_a_result_file_and_a_table(study: Path) -> None:
+    config = load_config(
+        SimulateConfig, ROOT / "configs/bench/sandbox_quick.yaml", [f"output={study}", "rounds=1"]
+    )
+    bench, readme = load("tools/bench/al_quality.py"), load("tools/readme_tables.py")
+    result = json.loads(json.dumps(bench.result_of(config, write_summary(study))))
+    assert result["seeds"] == [0, 1, 2]
+    core_set = result["strategies"]["core_set"]
+    assert core_set["curve"][1] == {
+        "seed": 0,
+        "round": 1,
+        "images": 60,
+        "boxes": 120,
+        "seconds": 840.0,
+        "steps": 10,
+        "mAP": 0.3,
+        "mAP50": 0.45,
+        "rare_third_AP": None,
+    }
+    assert core_set["area"]["boxes"]["mean_ap"]["mean"] == pytest.approx(0.2)
+    assert core_set["boxes_to_reach_random"]["boxes"] == pytest.approx([90.0] * 3)
+    rows = [row for row in readme.quality_table(result).splitlines() if row.startswith("| `")]
+    assert rows[0].startswith("| `core_set` | 20.0 [20.0, 20.0] | +5.0 [+5.0, +5.0] |")
+    assert "9 trainings in 1 minutes" in readme.quality_table(result)
