@@ -38,7 +38,8 @@ class MatchTable:
         matcher: Images, classes and overlaps; what does not depend on the scores.
         scores: (N,) in the order of the predictions.
         ranks: (N,) place by score among the detections of its image and class, from 0.
-        hits: (A, N) uint16, bit t set where matched at threshold t.
+        hits: (A, N) uint16, bit t set where matched at threshold t. Detections beyond the limit
+            choose too: as they come last, they take nothing from those that count.
         ignored: (A, N) uint16, bit t set where ignored at threshold t.
         rows: (K,) detections that count, by class, falling score and place in the predictions.
         truth_image: (M,) image of each ground-truth box.
@@ -94,7 +95,7 @@ def build_match_table(
     matcher = Matcher.of(annotations, predictions, num_classes=num_classes)
     order = falling_order(predictions.scores)
     ranks = group_ranks(order, matcher.label, matcher.image)
-    hits, ignored = matcher.match(_turn(ranks, max_detections), np.arange(len(ranks)))
+    hits, ignored = matcher.match(ranks, np.arange(len(ranks)))
     counted = order[ranks[order] < max_detections]
     return MatchTable(
         num_images=len(annotations),
@@ -179,11 +180,5 @@ def _rematched(table: MatchTable, ranks: Array, moved: Array) -> tuple[Array, Ar
     hits, ignored = table.hits, table.ignored
     if len(again):
         hits, ignored = hits.copy(), ignored.copy()
-        turn = _turn(ranks, table.max_detections)
-        hits[:, again], ignored[:, again] = matcher.match(turn, again)
+        hits[:, again], ignored[:, again] = matcher.match(ranks, again)
     return hits, ignored
-
-
-def _turn(ranks: Array, max_detections: int) -> NDArray[np.int64]:
-    """(N,) the rank, -1 from ``max_detections`` on."""
-    return np.where(ranks < max_detections, ranks, -1)

@@ -87,7 +87,7 @@ class Matcher:
         """Let some detections choose; whole groups only, as those of a group compete.
 
         Args:
-            turn: (N,) place by score in its group, from 0; -1 where a detection does not take part.
+            turn: (N,) place by score in its group.
             detections: (k,) rising indices; pairs of all others are left alone.
 
         Returns:
@@ -98,7 +98,6 @@ class Matcher:
         outcome = np.repeat(outcome[:, None], len(_THRESHOLDS), axis=1)  # (A, T, k)
         place = np.full(len(self.image), -1)
         place[detections] = np.arange(len(detections))
-        place[turn < 0] = -1
         pairs = np.flatnonzero(place[self.found] >= 0)
         if len(pairs):
             truths, truth = np.unique(self.truth[pairs], return_inverse=True)

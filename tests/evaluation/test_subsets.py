@@ -178,14 +178,18 @@ def test_a_detection_beyond_the_limit_counts_once_it_is_among_the_best():
 
 
 def test_ties_of_copies_come_copy_by_copy():
-    """Hit and miss of equal score, image twice: hit, miss, hit, miss; precision 1 and 2 / 3."""
-    annotations = make_truth([[BOX], []], [[0], []])
-    predictions = Predictions.from_lists([[BOX, FAR], []], [[0.5, 0.5], []], [[0, 0], []])
+    """Hit, miss, hit of one score, twice: best precision 1, then 3 / 4, then 4 / 6."""
+    annotations = make_truth([[BOX, FAR], []], [[0, 0], []])
+    miss = [200.0, 200.0, 220.0, 220.0]
+    predictions = Predictions.from_lists(
+        [[BOX, miss, FAR], []], [[0.5, 0.5, 0.5], []], [[0, 0, 0], []]
+    )
     table = build_match_table(annotations, predictions, num_classes=1)
-    expected = (51 * 1 + 50 * 2 / 3) / 101
+    twice = (26 * 1 + 50 * 3 / 4 + 25 * 4 / 6) / 101
+    once = (51 * 1 + 50 * 2 / 3) / 101
     for device in (None, "cpu"):
         ap = batch_mean_ap(table, np.array([[2, 1], [1, 0]]), device=device)
-        assert ap.tolist() == pytest.approx([expected, 1.0], abs=1e-12)
+        assert ap.tolist() == pytest.approx([twice, once], abs=1e-12)
 
 
 def test_ignored_detections_are_left_out_of_precision():

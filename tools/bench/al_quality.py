@@ -3,9 +3,9 @@
     python tools/bench/al_quality.py sandbox                      # configs/bench/sandbox_quick.yaml
     python tools/bench/al_quality.py aquarium rounds=2 seeds=[0,1,2]
 
-The same command goes on with a study that was stopped. Overrides are those of `detal simulate`;
-``strategies=[…]`` adds arms to a finished study. Writes ``data/results/al_quality_NAME.json`` and
-the picture of its curves, which `tools/readme_tables.py` shows in the README.
+The same command goes on with a study that was stopped, and more strategies, seeds or rounds extend a
+finished one. Overrides are those of `detal simulate`. Writes ``data/results/al_quality_NAME.json``
+and the picture of its curves, which the README shows.
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("overrides", nargs="*", help="key=value, as for `detal simulate`")
+    parser.add_argument("--config", type=Path, help="another config than the study's own")
+    parser.add_argument("--name", help="of the result file, by default the study's")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
     args = parser.parse_args()
-    path = ROOT / "configs" / "bench" / f"{STUDIES[args.study]}.yaml"
+    path = args.config or ROOT / "configs" / "bench" / f"{STUDIES[args.study]}.yaml"
     config = load_config(SimulateConfig, path, args.overrides)
     summary = run_simulation(config, progress=_report)
     args.results.mkdir(parents=True, exist_ok=True)
-    target = args.results / f"al_quality_{args.study}.json"
+    target = args.results / f"al_quality_{args.name or args.study}.json"
     target.write_text(json.dumps(result_of(config, summary), indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(Path(config.output) / "curves.png", target.with_suffix(".png"))
     print(target)
