@@ -2,7 +2,6 @@
 
 from detal.reward.category_curves import CategoryCurves, fit_category_curves
 from detal.reward.curve_table import CurveState, CurveTable
-from detal.reward.expected_objects import ObjectMass, expected_objects
 from detal.reward.novelty import Novelty
 from detal.reward.table import RewardTable
 
@@ -11,8 +10,6 @@ __all__ = [
     "CurveState",
     "CurveTable",
     "Novelty",
-    "ObjectMass",
     "RewardTable",
-    "expected_objects",
     "fit_category_curves",
 ]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detal.features.expected_objects import Bundles
 from detal.reward.category_curves import CategoryCurves
-from detal.reward.expected_objects import ObjectMass
 from detal.reward.novelty import Floats, Novelty
 from detal.reward.table import total_gain
 
@@ -53,7 +53,7 @@ class CurveTable:
         curves: CategoryCurves,
         *,
         counts: NDArray[np.int64],
-        objects: ObjectMass,
+        objects: Bundles,
         class_names: tuple[str, ...],
         novelty: Novelty | None = None,
         class_weights: NDArray[np.float64] | None = None,
@@ -118,7 +118,7 @@ class CurveTable:
         self, state: CurveState, rows: NDArray[np.int64], image: NDArray[np.int64] | int
     ) -> NDArray[np.float64]:
         """Effective new objects of each row."""
-        mass = self.objects.mass[rows]
+        mass = self.objects.amounts[rows]
         if self._novelty is None or state.distance is None:
             return mass
         return np.asarray(mass * self._novelty.of(np.asarray(state.distance[image])))

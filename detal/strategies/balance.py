@@ -18,10 +18,11 @@ from torch import Tensor
 
 from detal.errors import ConfigError, unknown_name
 from detal.features import aggregate, uncertainty
+from detal.features.expected_objects import Bundles, expected_objects
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
 from detal.strategies.geometry import Space
-from detal.strategies.marginal import Bundles, LazyGreedy, Worth
+from detal.strategies.marginal import LazyGreedy, Worth
 from detal.strategies.options import check_number
 from detal.strategies.quotas import (
     check_quotas,
@@ -116,7 +117,7 @@ def class_quota(*, quotas: Mapping[str, float | str] | None = None) -> MeasureSe
             if given is None
             else quotas_in_objects(given, names, bought)
         )
-        bundles = Bundles.of(candidates)
+        bundles = _bundles(candidates)
         supply = bundles.supply(len(names))
         tell_shortage(quota, supply, bought, names, asked=given is not None)
         worth = partial(_worth_of_quota, quota=quota)
@@ -159,6 +160,10 @@ def _objects_bought(candidates: Candidates, budget: Budget) -> float:
     return share * float(boxes.sum())
 
 
+def _bundles(candidates: Candidates) -> Bundles:
+    return expected_objects(candidates.chunks(), num_images=len(candidates))
+
+
 def _greedy(
     candidates: Candidates,
     budget: Budget,
@@ -169,7 +174,7 @@ def _greedy(
     weight: float = 1.0,
 ) -> LazyGreedy:
     return LazyGreedy(
-        Bundles.of(candidates) if bundles is None else bundles,
+        _bundles(candidates) if bundles is None else bundles,
         worth,
         costs=budget.costs(candidates.expected_boxes),
         num_classes=len(candidates.class_names),

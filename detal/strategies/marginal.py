@@ -1,19 +1,18 @@
 """Greedy choice of images as bundles of objects, where more of one class is worth less and less.
 
-Shapes: P candidates, C classes, S pairs of a candidate and a class in it, b candidates of a block.
+Shapes: P candidates, C classes, S pairs of a candidate and a class in it, s of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detal.strategies.candidates import Candidates
+from detal.features.expected_objects import Bundles
 
-__all__ = ["Bundles", "LazyGreedy", "Worth"]
+__all__ = ["LazyGreedy", "Worth"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -25,51 +24,6 @@ classes ``labels`` to a batch that holds ``have`` of them; it never rises with `
 _FIRST_BLOCK = 64
 _GROWTH = 4
 _LEAST_COST = 1e-9
-
-
-class Bundles(NamedTuple):
-    """Expected objects of each class in each image, without the zeros.
-
-    Attributes:
-        offsets: (P + 1,) the rows of candidate ``i`` are ``offsets[i]:offsets[i + 1]``.
-        labels: (S,) classes.
-        amounts: (S,) expected objects, the sum of the scores of the boxes of that label.
-    """
-
-    offsets: Integers
-    labels: Integers
-    amounts: Floats
-
-    @staticmethod
-    def of(candidates: Candidates) -> Bundles:
-        """Read off the detections in one pass, 16 bytes for each class in an image."""
-        number = len(candidates.class_names)
-        codes: list[Integers] = [np.zeros(0, np.int64)]
-        sums: list[NDArray[Any]] = [np.zeros(0)]
-        for index, detections in candidates.chunks():
-            image = index[detections.image_index.cpu().numpy()]
-            code, inverse = np.unique(
-                image * number + detections.labels.cpu().numpy(), return_inverse=True
-            )
-            codes.append(code)
-            sums.append(np.bincount(inverse, detections.scores.cpu().numpy(), minlength=len(code)))
-        code, amounts = np.concatenate(codes), np.concatenate(sums)
-        order = code.argsort(kind="stable")
-        code, amounts = code[order], amounts[order]
-        edges = np.searchsorted(code, np.arange(len(candidates) + 1) * number)
-        return Bundles(edges.astype(np.int64), code % number, amounts)
-
-    def rows(self, candidates: Integers) -> tuple[Integers, Integers]:
-        """Rows of some candidates (b,), and to which of them (0..b-1) each belongs."""
-        counts = self.offsets[candidates + 1] - self.offsets[candidates]
-        owner = np.repeat(np.arange(len(candidates)), counts)
-        first = self.offsets[candidates] - (counts.cumsum() - counts)
-        return np.arange(len(owner)) + first[owner], owner
-
-    def supply(self, num_classes: int) -> Floats:
-        """(C,) objects of each class in all images."""
-        total = np.bincount(self.labels, self.amounts, minlength=num_classes)
-        return np.asarray(total, dtype=np.float64)
 
 
 class LazyGreedy:

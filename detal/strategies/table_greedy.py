@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from detal.errors import ConfigError
-from detal.reward import CategoryCurves, CurveTable, Novelty, RewardTable, expected_objects
-from detal.reward.expected_objects import Informativeness
+from detal.features.expected_objects import Informativeness, expected_objects
+from detal.reward import CategoryCurves, CurveTable, Novelty, RewardTable
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
 from detal.strategies.strategy import MeasureSelector

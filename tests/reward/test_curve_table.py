@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from detal.reward import CategoryCurves, CurveTable, Novelty, expected_objects
+from detal.features.expected_objects import expected_objects
+from detal.reward import CategoryCurves, CurveTable, Novelty
 from tests.features.factories import detections_of
 
 
@@ -25,30 +26,6 @@ def table_of(images, counts=(3, 0, 8), novelty=None, weights=None) -> CurveTable
 
 
 IMAGES = [[(0, 0.5), (0, 0.5), (1, 0.25)], [], [(2, 1.0)], [(1, 0.75), (1, 0.25)]]
-
-
-def test_expected_objects_are_summed_by_class() -> None:
-    found = objects_of(IMAGES, informativeness="none")
-    assert found.offsets.tolist() == [0, 2, 2, 3, 4]
-    assert found.labels.tolist() == [0, 1, 2, 1]
-    assert found.mass == pytest.approx([1.0, 0.25, 1.0, 1.0])
-
-
-def test_what_is_sure_teaches_nothing_and_what_is_even_teaches_most() -> None:
-    found = objects_of([[(0, 0.5)], [(0, 1.0)], [(0, 0.9)]])
-    assert found.mass[:2] == pytest.approx([0.5, 0.0], abs=1e-6)
-    entropy = -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1))
-    assert found.mass[2] == pytest.approx(0.9 * entropy)
-
-
-def test_chunks_and_their_order_do_not_matter() -> None:
-    detections = detections_of(IMAGES)
-    whole = objects_of(IMAGES)
-    index = np.array([2, 0, 3, 1])
-    split = [(index[:1], detections.take([2])), (index[1:], detections.take([0, 3, 1]))]
-    found = expected_objects(split, num_images=4)
-    for name in ("offsets", "labels", "mass"):
-        assert getattr(found, name) == pytest.approx(getattr(whole, name))
 
 
 def test_gains_by_hand() -> None:

@@ -53,7 +53,7 @@ def test_unknown_factor() -> None:
 
 
 def test_the_most_conflicting_box_counts() -> None:
-    """The factories give a box of score s a tightness of 1 - s / 2, so its conflict is 1 - s / 2."""
+    """The factories give a box of score s a tightness of 1 - s / 2: its conflict is 1 - s / 2."""
     chosen = make_strategy("localisation_tightness").query(
         POOL, budget=Budget(3), rng=np.random.default_rng(0)
     )

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from detal.features import expected_class_counts
-from detal.strategies.marginal import Bundles, LazyGreedy
+from detal.features.expected_objects import Bundles, expected_objects
+from detal.strategies import Candidates
+from detal.strategies.marginal import LazyGreedy
 from tests.strategies.factories import pool_of, random_pool, rechunked
+
+
+def bundles_of(candidates: Candidates) -> Bundles:
+    return expected_objects(candidates.chunks(), num_images=len(candidates))
 
 
 def dense(bundles: Bundles, num_classes: int) -> np.ndarray:
@@ -19,7 +25,7 @@ def test_bundles_are_the_expected_counts() -> None:
     pool = random_pool(30, num_classes=5)
     expected = expected_class_counts(pool.take(np.arange(30))).numpy()
     for same in (pool, rechunked(pool, seed=1)):
-        bundles = Bundles.of(same)
+        bundles = bundles_of(same)
         assert dense(bundles, 5) == pytest.approx(expected, abs=1e-6)
         assert bundles.supply(5) == pytest.approx(expected.sum(axis=0), abs=1e-6)
     assert (bundles.amounts > 0).all()
@@ -27,7 +33,7 @@ def test_bundles_are_the_expected_counts() -> None:
 
 @pytest.mark.parametrize("images", [[], [[]], [[], []]])
 def test_bundles_without_objects(images) -> None:
-    bundles = Bundles.of(pool_of(images))
+    bundles = bundles_of(pool_of(images))
     assert len(bundles.labels) == 0
     assert bundles.supply(3).tolist() == [0, 0, 0]
     rng = np.random.default_rng(0)
@@ -57,7 +63,7 @@ def test_lazy_choice_is_the_full_greedy_one(
 ) -> None:
     monkeypatch.setattr("detal.strategies.marginal._FIRST_BLOCK", block)
     pool = random_pool(80, seed=seed, num_classes=4)
-    bundles, rng = Bundles.of(pool), np.random.default_rng(seed)
+    bundles, rng = bundles_of(pool), np.random.default_rng(seed)
     costs, base = rng.uniform(1, 3, size=80), rng.uniform(size=80)
     counts = dense(bundles, 4)
     greedy = LazyGreedy(
@@ -82,7 +88,7 @@ def test_lazy_choice_is_the_full_greedy_one(
 
 
 def test_equal_gains_are_drawn() -> None:
-    bundles = Bundles.of(pool_of([[(0, 0.5)]] * 200))
+    bundles = bundles_of(pool_of([[(0, 0.5)]] * 200))
     first = {
         LazyGreedy(
             bundles,

@@ -3,7 +3,7 @@
     python tools/bench/al_quality.py sandbox                      # configs/bench/sandbox_quick.yaml
     python tools/bench/al_quality.py aquarium rounds=2 seeds=[0,1,2]
 
-The same command goes on with a study that was stopped, and more strategies, seeds or rounds extend a
+The same command goes on with a study that was stopped; more strategies, seeds or rounds extend a
 finished one. Overrides are those of `detal simulate`. Writes ``data/results/al_quality_NAME.json``
 and the picture of its curves, which the README shows.
 """

@@ -17,24 +17,24 @@ from torch import Tensor
 
 from detal.structures import Detections
 
-__all__ = ["Informativeness", "ObjectMass", "expected_objects"]
+__all__ = ["Bundles", "Informativeness", "expected_objects"]
 
 Informativeness = Literal["entropy", "none"]
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectMass:
-    """Expected objects by image and class, packed: only pairs that occur.
+class Bundles:
+    """Expected objects by image and class, packed: only pairs that occur, 16 bytes each.
 
     Attributes:
         offsets: (P + 1,) int64 rows of each image.
         labels: (R,) int64 classes, distinct within an image.
-        mass: (R,) float64 expected objects, weighted by what they would teach, > 0.
+        amounts: (R,) float64 expected objects, weighted by what they would teach.
     """
 
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]
-    mass: NDArray[np.float64]
+    amounts: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -46,14 +46,19 @@ class ObjectMass:
         first = np.repeat(self.offsets[:-1][index] - (np.cumsum(counts) - counts), counts)
         return np.arange(len(place)) + first, place
 
+    def supply(self, num_classes: int) -> NDArray[np.float64]:
+        """(C,) objects of each class in all images."""
+        total = np.bincount(self.labels, self.amounts, minlength=num_classes)
+        return np.asarray(total, dtype=np.float64)
+
 
 def expected_objects(
     chunks: Iterable[tuple[NDArray[np.int64], Detections]],
     *,
     num_images: int,
-    informativeness: Informativeness = "entropy",
+    informativeness: Informativeness = "none",
     calibrate: Callable[[Tensor], Tensor] | None = None,
-) -> ObjectMass:
+) -> Bundles:
     """Sum each image's detections by class, each as likely an object as its score says.
 
     With ``entropy`` a detection counts in full at a score of one half and less the surer it is
@@ -62,11 +67,11 @@ def expected_objects(
     Args:
         chunks: Index (B,) and detections of B images at a time, each image once.
         num_images: P.
-        informativeness: ``entropy`` or ``none`` (plain expected counts).
+        informativeness: ``none`` (plain expected counts) or ``entropy``.
         calibrate: From class probabilities (N, C) to calibrated ones; none by default.
     """
     parts: list[tuple[NDArray[np.int64], ...]] = []
-    masses: list[NDArray[np.float64]] = [np.zeros(0)]
+    amounts: list[NDArray[np.float64]] = [np.zeros(0)]
     for index, detections in chunks:
         if detections.num_boxes == 0:
             continue
@@ -76,14 +81,16 @@ def expected_objects(
         cell = image * detections.num_classes + detections.labels.cpu().numpy()
         cells, place = np.unique(cell, return_inverse=True)
         total = np.bincount(place, weights=weight.cpu().numpy())
-        masses.append(total.astype(np.float64))
+        amounts.append(total.astype(np.float64))
         parts.append((cells // detections.num_classes, cells % detections.num_classes))
     images = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
     labels = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
     order = np.argsort(images, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(images, minlength=num_images))])
-    return ObjectMass(
-        offsets=offsets.astype(np.int64), labels=labels[order], mass=np.concatenate(masses)[order]
+    return Bundles(
+        offsets=offsets.astype(np.int64),
+        labels=labels[order],
+        amounts=np.concatenate(amounts)[order],
     )
 
 
