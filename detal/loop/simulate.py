@@ -95,7 +95,7 @@ def _claim(output: Path, config: SimulateConfig) -> None:
 
 @contextmanager
 def _recorded(output: Path, config: SimulateConfig) -> Iterator[None]:
-    """Add to ``runs.json`` what made the rounds of this run, finished or not."""
+    """Add to ``runs.json`` where the rounds that this run finished come from."""
     path = output / "runs.json"
     runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     before, started = _rounds_done(config), time.time()
@@ -109,11 +109,10 @@ def _recorded(output: Path, config: SimulateConfig) -> Iterator[None]:
     try:
         yield
     finally:
-        done = {
-            "seconds": round(time.time() - started, 1),
-            "trainings": _rounds_done(config) - before,
-        }
-        _write_json(path, [*runs, {**origin, **done}])
+        trained = _rounds_done(config) - before
+        if trained:
+            done = {"seconds": round(time.time() - started, 1), "trainings": trained}
+            _write_json(path, [*runs, {**origin, **done}])
 
 
 def _write_json(path: Path, value: Any) -> None:

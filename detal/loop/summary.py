@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from detal.errors import DataError
@@ -30,6 +31,8 @@ __all__ = ["read_points", "summarise", "summary_markdown", "write_summary"]
 POINT_FIELDS = ("images", "boxes", "seconds", "steps", "mean_ap", "ap50", "rare_third_ap")
 _BASELINE = "random"
 _AXES = ("boxes", "images")
+_MOST_BANDS = 8
+_LINES = ("-", "--", ":")
 
 
 def read_points(study: Path) -> pl.DataFrame:
@@ -287,10 +290,14 @@ def write_summary(
 
 
 def _plot(points: pl.DataFrame) -> Figure:
-    """MAP and rare-third AP over boxes and images: mean over seeds, band of the seeds' range."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    """MAP and rare-third AP over boxes and images: mean over seeds, band of the seeds' range.
+
+    Beyond eight strategies bands would hide each other and are left out.
+    """
+    figure = Figure(figsize=(13, 8), layout="constrained")
     metrics = {"mean_ap": "mAP@[.5:.95]", "rare_third_ap": "AP of the rarest third"}
     names = points["strategy"].unique().sort().to_list()
+    palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
     for position, (axis, metric) in enumerate((a, m) for m in metrics for a in _AXES):
         axes = figure.add_subplot(2, 2, position + 1)
         for number, name in enumerate(names):
@@ -305,13 +312,18 @@ def _plot(points: pl.DataFrame) -> Figure:
                 )
                 .sort("round")
             )
-            colour = f"C{number % 10}"
-            axes.plot(rounds[axis], rounds["mean"], marker="o", ms=3, color=colour, label=name)
-            axes.fill_between(
-                rounds[axis], rounds["low"], rounds["high"], color=colour, alpha=0.12, lw=0
-            )
+            style: dict[str, Any] = {
+                "color": palette(number % palette.N),
+                "linestyle": _LINES[number // palette.N % len(_LINES)],
+                "linewidth": 2.5 if name == _BASELINE else 1.2,
+            }
+            axes.plot(rounds[axis], rounds["mean"], marker="o", ms=3, label=name, **style)
+            if len(names) <= _MOST_BANDS:
+                low, high = rounds["low"], rounds["high"]
+                axes.fill_between(rounds[axis], low, high, color=style["color"], alpha=0.12, lw=0)
         axes.set_xlabel(f"labelled {axis}")
         axes.set_ylabel(metrics[metric])
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
     return figure

@@ -4,8 +4,8 @@
 
 First a real pool: 1,000 images of a generated sandbox, scored with the sandbox's own checkpoint on
 one thread, with all the passes a strategy needs. Then synthetic stores (8 boxes an image, 20
-classes, 64 numbers an object, 128 an image; 500 labelled images) and a budget of one percent of the
-pool, each selection in a process of its own. A selection expected to take longer than ``--limit``
+classes, 64 numbers an object, 128 an image; 500 labelled images) and a budget of 100 images, each
+selection in a process of its own. A selection expected to take longer than ``--limit``
 seconds, judged by the size before, is left out and marked so.
 """
 
@@ -46,6 +46,7 @@ from detal.structures import Annotations, Budget, Detections  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 LABELED = 500
+PICKS = 100
 CLASSES = tuple(f"class{c}" for c in range(20))
 SHARD = 4096
 SEED_WEIGHTS = ROOT / "data" / "sandbox" / "yolo_seed.pt"
@@ -77,6 +78,7 @@ def main() -> None:
         "pass_s_per_1000_images": {},
         "strategies": measure_real(args.strategies, scratch),
         "sizes": list(args.sizes),
+        "images_picked": PICKS,
         "limit_s": args.limit,
         "command": " ".join(["python", "tools/bench/measures.py", *sys.argv[1:]]),
         "commit": commit(ROOT),
@@ -124,7 +126,7 @@ def measure_real(names: list[str], scratch: Path) -> dict[str, dict[str, Any]]:
             "scoring_s_per_1000_images": round(seconds, 3),
         }
         try:
-            selection_s = _select(scored, known, name, 10)
+            selection_s = _select(scored, known, name, PICKS)
             found[name]["selection_s_per_1000_images"] = round(selection_s, 3)
         except ConfigError as error:  # this detector lacks what the strategy needs
             found[name]["not_with_yolo"] = str(error)
@@ -240,7 +242,7 @@ def _detections(rng: np.random.Generator, images: int) -> Detections:
 
 
 def select_once(scratch: Path, name: str, size: int) -> float:
-    """One selection of one percent of a synthetic pool."""
+    """One selection from a synthetic pool."""
     needs = make_strategy(name, **OPTIONS.get(name, {})).needs
     pool = _read(scratch, "pool", size, size)
     members = needs.earlier_rounds or len(needs.members)
@@ -248,7 +250,7 @@ def select_once(scratch: Path, name: str, size: int) -> float:
     pool = ScoredDataset(
         dataset=pool.dataset, stored=pool.stored, passes=dict.fromkeys(names, pool.stored)
     )
-    return _select(pool, _read(scratch, "labeled", LABELED, size), name, size // 100)
+    return _select(pool, _read(scratch, "labeled", LABELED, size), name, PICKS)
 
 
 def _read(scratch: Path, kind: str, number: int, size: int) -> ScoredDataset:
