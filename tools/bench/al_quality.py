@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="another config than the study's own")
     parser.add_argument("--name", help="of the result file, by default the study's")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     path = args.config or ROOT / "configs" / "bench" / f"{STUDIES[args.study]}.yaml"
     config = load_config(SimulateConfig, path, args.overrides)
     summary = run_simulation(config, progress=_report)
