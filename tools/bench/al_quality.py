@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -84,7 +85,7 @@ def result_of(config: SimulateConfig, summary: dict[str, Any]) -> dict[str, Any]
             for name, figures in summary["strategies"].items()
         },
         "win_matrix": _rounded(summary["win_matrix"]),
-        "command": " ".join(["python", "tools/bench/al_quality.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "tools/bench/al_quality.py", *sys.argv[1:]]),
         "runs": runs,
         "commit": runs[-1]["commit"],
         "machine": runs[-1]["machine"],
