@@ -6,7 +6,8 @@ First a real pool: 1,000 images of a generated sandbox, scored with the sandbox'
 one thread, with all the passes a strategy needs. Then synthetic stores (8 boxes an image, 20
 classes, 64 numbers an object, 128 an image; 500 labelled images) and a budget of 100 images, each
 selection in a process of its own. A selection expected to take longer than ``--limit``
-seconds, judged by the size before, is left out and marked so.
+seconds, judged by the size before, is left out and marked so. With ``--scratch`` a run that was
+stopped goes on.
 """
 
 from __future__ import annotations
@@ -74,9 +75,19 @@ def main() -> None:
         print(json.dumps(select_once(args.scratch, args.one[0], int(args.one[1]))))
         return
     scratch = args.scratch or Path(tempfile.mkdtemp(prefix="detal-bench-"))
+    kept = scratch / "strategies.json"
+    done = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    missing = [name for name in args.strategies if name not in done]
+    found = measure_real(missing, scratch) if missing else {}
+    for size in args.sizes:
+        write_synthetic(scratch, size)
+    for name in missing:
+        times = measure_sizes(scratch, name, args.sizes, args.limit)
+        done[name] = found[name] | {"selection_s": times, "slope": slope_of(times)}
+        print(name, done[name], flush=True)
+        kept.write_text(json.dumps(done), encoding="utf-8")
     result = {
-        "pass_s_per_1000_images": {},
-        "strategies": measure_real(args.strategies, scratch),
+        "strategies": {name: done[name] for name in args.strategies},
         "sizes": list(args.sizes),
         "images_picked": PICKS,
         "limit_s": args.limit,
@@ -85,13 +96,6 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(),
     }
-    result["pass_s_per_1000_images"] = result["strategies"]["random"]["scoring_s_per_1000_images"]
-    for size in args.sizes:
-        write_synthetic(scratch, size)
-    for name in args.strategies:
-        times = measure_sizes(scratch, name, args.sizes, args.limit)
-        result["strategies"][name] |= {"selection_s": times, "slope": slope_of(times)}
-        print(name, result["strategies"][name], flush=True)
     if args.output is not None:
         args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if args.scratch is None:
