@@ -261,6 +261,52 @@ def merge(
         _print_merge(report, into)
 
 
+tables = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tables, name="tables", help="Build and look at tables of what labels bring.")
+
+
+@tables.command(
+    "build",
+    epilog="Example: detal tables build -c tables.yaml detector=best.pt output=tables/round-1   "
+    "(the same command goes on with a build that was stopped)",
+)
+def tables_build(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train the detector on parts of the labels and fit a curve of AP over labels per class."""
+    _set_up(debug=debug)
+    from detal.config import TablesConfig, load_config
+
+    resolved = load_config(TablesConfig, config, overrides or [])
+    from detal.runs.tables import build_table
+
+    with _progress("variants") as progress:
+        build_table(resolved, progress=progress)
+    _print_table(Path(resolved.output), as_json=as_json)
+
+
+@tables.command("show", epilog="Example: detal tables show tables/round-1 --output curves.png")
+def tables_show(
+    folder: Annotated[Path, typer.Argument(help="Folder that detal tables build wrote.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The PNG; curves.png in the folder by default.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the curves with their points and intervals, and where the labels stand now."""
+    _set_up(debug=debug)
+    from detal.runs.table_view import draw_table
+
+    picture = draw_table(folder, output)
+    _print_table(folder, as_json=as_json, picture=picture)
+
+
 @app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
 def show_config(
     overrides: Overrides = None, config: ConfigOption = None, *, debug: DebugOption = False
@@ -413,6 +459,25 @@ def _print_summary(summary: dict[str, Any], output: Path, *, as_json: bool) -> N
         return
     typer.echo(summary_markdown(summary))
     typer.echo(f"curves: {output / 'curves.png'}")
+
+
+def _print_table(folder: Path, *, as_json: bool, picture: Path | None = None) -> None:
+    from detal.runs.table_view import read_outlook
+
+    rows = read_outlook(folder)
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    shown = 10
+    table = Table("class", "labelled", "AP", "± (95 %)", "10 more objects add")
+    for row in rows[:shown]:
+        numbers = (f"{100 * row[key]:.3g}" for key in ("ap", "interval", "gain"))
+        table.add_row(Text(str(row["class"])), f"{row['labeled']:,.0f}", *numbers)
+    Console().print(table)
+    if len(rows) > shown:
+        typer.echo(f"and {len(rows) - shown} more classes; --json prints all of them")
+    typer.echo(f"table:   {folder}")
+    typer.echo(f"picture: {picture or folder / 'curves.png'}")
 
 
 def _print_problems(

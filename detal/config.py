@@ -7,6 +7,7 @@ current folder. Every problem is reported at once.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,9 @@ __all__ = [
     "SelectConfig",
     "SimulateConfig",
     "StrategyConfig",
+    "TablesConfig",
     "TrainingConfig",
+    "VariantsConfig",
     "dump_config",
     "load_config",
 ]
@@ -41,7 +44,7 @@ PathText = Annotated[str, Field(min_length=1)]
 # Another model or amount keeps the other keys of its section; another dataset or strategy does not.
 _MERGED = {"detector", "budget"}
 _MODEL_KEYS = {"weights", "init", "members"}
-_PATH_KEYS = {"path", "images", "metadata", "output", "store", "backbone"} | _MODEL_KEYS
+_PATH_KEYS = {"path", "images", "metadata", "output", "store", "backbone", "table"} | _MODEL_KEYS
 # A section may be given as one value: `pool=images/` is `pool.path=images/`.
 _SHORTHANDS = {
     "pool": "path",
@@ -189,6 +192,8 @@ class SelectConfig(_Section):
     """One run of ``detal select``.
 
     Attributes:
+        reference: Labelled images that are neither trained on nor reported on: strategies correct
+            the scores of the detector by them. None of them is selected.
         output: Folder of the run: manifest, picture, ``run.json``.
         store: Folder of the detector's outputs, shared by runs; ``detal_store`` beside ``output``
             by default.
@@ -202,6 +207,7 @@ class SelectConfig(_Section):
     pool: DatasetConfig
     detector: DetectorConfig = DetectorConfig()
     labeled: LabeledConfig | None = None
+    reference: DatasetConfig | None = None
     strategy: StrategyConfig = StrategyConfig()
     budget: BudgetConfig = BudgetConfig()
     dedup: DedupConfig = DedupConfig()
@@ -258,8 +264,8 @@ class SimulateConfig(_Section):
     Attributes:
         pool: Labelled dataset that plays both pool and oracle.
         test: Labelled dataset for the reported metrics; no strategy sees it.
-        reference: Labelled dataset on which arms may measure (`oracle_retraining`); none of it is
-            reported.
+        reference: Labelled dataset on which arms may measure (`oracle_retraining`) and strategies
+            correct scores; none of it is selected or reported.
         initial: What is labelled before the first round.
         training: How detectors are trained.
         strategies: Names or sections with options; ``label`` names an arm.
@@ -288,7 +294,56 @@ class SimulateConfig(_Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
 
 
-Config = TypeVar("Config", SelectConfig, SimulateConfig)
+class VariantsConfig(_Section):
+    """The detectors that a table of category curves is fitted to.
+
+    Attributes:
+        shares: Of the labelled set, each a subset of the next larger one; all of it comes on top.
+        steps: Optimisation steps of each; by default those of ``training``. Fewer are cheaper, but
+            a detector of ``detector.weights`` was then trained longer than the variants, and the
+            curves come out steeper than they are.
+    """
+
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
+        0.25,
+        0.5,
+        0.75,
+    )
+    steps: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _ascending(self) -> VariantsConfig:
+        if any(a >= b for a, b in itertools.pairwise(self.shares)):
+            raise ValueError("shares must rise")
+        return self
+
+
+class TablesConfig(_Section):
+    """One run of ``detal tables build``.
+
+    Attributes:
+        labeled: Labelled images that variants of the detector are trained on.
+        reference: Labelled images that the variants are measured on, none of them in ``labeled``.
+        training: How the round's own detector was trained.
+        tables: The variants.
+        detector: Its ``weights`` are those of the round's own detector, trained on all of
+            ``labeled``; without them it is trained, too.
+        output: Folder of the table.
+        seed: Of everything random.
+        device: Where detectors train and score.
+    """
+
+    labeled: DatasetConfig
+    reference: DatasetConfig
+    training: TrainingConfig
+    tables: VariantsConfig = VariantsConfig()
+    detector: DetectorConfig = DetectorConfig()
+    output: PathText
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+
+
+Config = TypeVar("Config", SelectConfig, SimulateConfig, TablesConfig)
 
 
 def load_config(model: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -315,7 +370,7 @@ def load_config(model: type[Config], path: Path | None, overrides: Sequence[str]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
 
-def dump_config(config: SelectConfig | SimulateConfig) -> str:
+def dump_config(config: SelectConfig | SimulateConfig | TablesConfig) -> str:
     """The resolved config as YAML; reading it back gives the same config."""
     return yaml.safe_dump(
         config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
@@ -405,4 +460,5 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "reference": DatasetConfig,
     "initial": InitialConfig,
     "training": TrainingConfig,
+    "tables": VariantsConfig,
 }

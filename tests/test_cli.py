@@ -108,3 +108,24 @@ def test_help_needs_no_torch() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "select" in result.stdout
+
+
+def test_tables_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from detal.reward import FittedCurves
+
+    FittedCurves.fit(
+        ("cat", "dog"),
+        counts=np.array([[5.0, 5], [50, 50]]),
+        ap=np.array([[0.1, 0.2], [0.4, 0.3]]),
+        labeled_counts=np.array([50.0, 50]),
+        made_of={},
+    ).save(tmp_path / "table")
+    picture = tmp_path / "b.png"
+    code, out, _ = detal(capsys, "tables", "show", tmp_path / "table", "--output", picture)
+    assert code == 0
+    assert "10 more objects add" in out
+    assert picture.stat().st_size > 1000
+    code, out, _ = detal(capsys, "tables", "show", tmp_path / "table", "--json")
+    assert [row["class"] for row in json.loads(out)] == ["cat", "dog"]
+    code, _, err = detal(capsys, "tables", "show", tmp_path)
+    assert (code, "detal tables build" in err) == (1, True)

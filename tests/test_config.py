@@ -139,3 +139,15 @@ def test_members_are_paths_like_weights(tmp_path: Path, monkeypatch: pytest.Monk
     overrides = ["pool=p", "output=o", "strategy=committee", "strategy.members=[a.pt, sub/b.pt]"]
     found = load_config(SelectConfig, None, overrides).strategy.options["members"]
     assert found == expected[:2]
+
+
+def test_tables_and_reference_sets_are_found_from_the_file(tmp_path: Path) -> None:
+    strategy = {"name": "curve_greedy", "table": "tables/1"}
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        yaml.safe_dump({"pool": "p", "reference": "r.json", "strategy": strategy, "output": "o"})
+    )
+    config = load_config(SelectConfig, path)
+    assert config.reference is not None
+    assert config.reference.path == str(tmp_path / "r.json")
+    assert config.strategy.options["table"] == str(tmp_path / "tables" / "1")

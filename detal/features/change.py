@@ -33,7 +33,9 @@ __all__ = [
     "References",
     "Risk",
     "error_reduction",
+    "expected_residual",
     "gradient_length",
+    "object_features",
     "output_change",
 ]
 
@@ -62,7 +64,7 @@ class References:
         Raises:
             ConfigError: If the detector gives no object features.
         """
-        features = _features(detections, purpose)[rows]
+        features = object_features(detections, purpose)[rows]
         return References(features=features, probs=detections.probs(rows))
 
 
@@ -79,7 +81,7 @@ def gradient_length(detections: Detections, calibration: Calibration) -> Tensor:
     Raises:
         ConfigError: If the detector gives no object features.
     """
-    features = _features(detections, "`expected_gradient_length`")
+    features = object_features(detections, "`expected_gradient_length`")
     length = features.square().sum(dim=1).sqrt()
     belief = _belief(detections, calibration)
     nothing = 1 - belief.sum(dim=1, keepdim=True)
@@ -128,13 +130,24 @@ def output_change(
     """
     probs = references.probs
     slope = probs * (1 - probs) if output == "scores" else torch.ones_like(probs)
-    belief, stated = _belief(detections, calibration), detections.probs()
-    residual = belief * (1 - stated) + (1 - belief) * stated
+    residual = expected_residual(detections, calibration)
     parts = [
         (block.abs() * (residual[rows] @ slope.T)).mean(dim=1)
         for rows, block in _kernel_blocks(detections, references, kernel, "`emoc`")
     ]
     return torch.cat([residual.new_zeros(0), *parts])
+
+
+def expected_residual(
+    detections: Detections, calibration: Calibration, rows: Tensor | None = None
+) -> Tensor:
+    """(N, C) ``E|p - y| = q (1 - p) + (1 - q) p`` of each box and class, q the calibrated p.
+
+    With ``rows`` (k,) those of the detections ``rows`` only, (k, C).
+    """
+    stated = detections.probs(rows)
+    belief = _as_one_thing(calibration(stated))
+    return belief * (1 - stated) + (1 - belief) * stated
 
 
 def error_reduction(
@@ -181,7 +194,10 @@ def error_reduction(
 
 def _belief(detections: Detections, calibration: Calibration) -> Tensor:
     """(N, C) probability that the answer is each class; a box is one thing, so at most 1 a row."""
-    belief = calibration(detections.probs())
+    return _as_one_thing(calibration(detections.probs()))
+
+
+def _as_one_thing(belief: Tensor) -> Tensor:
     return belief / belief.sum(dim=1, keepdim=True).clamp_min(1)
 
 
@@ -189,7 +205,7 @@ def _kernel_blocks(
     detections: Detections, references: References, kernel: Kernel, purpose: str
 ) -> Iterator[tuple[slice, Tensor]]:
     """Rows of the detections and their kernel values (rows, R)."""
-    features, others = _features(detections, purpose), references.features
+    features, others = object_features(detections, purpose), references.features
     others = normalize(others, dim=1) if kernel == "cosine" else others
     for start in range(0, len(features), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -197,7 +213,12 @@ def _kernel_blocks(
         yield rows, (normalize(block, dim=1) if kernel == "cosine" else block) @ others.T
 
 
-def _features(detections: Detections, purpose: str) -> Tensor:
+def object_features(detections: Detections, purpose: str) -> Tensor:
+    """(N, D) float32 features of the boxes, which ``purpose`` needs.
+
+    Raises:
+        ConfigError: If the detector gives none.
+    """
     if detections.object_features is not None:
         return detections.object_features.float()
     if detections.num_boxes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -28,9 +27,10 @@ from detal.config import StrategyConfig
 from detal.loop.choosing import choose_batch, choose_initial
 from detal.loop.duplicates import near_duplicate_share
 from detal.loop.study import Study, measure, train_on
+from detal.loop.units import write_json
 from detal.runs.building import build_budget
 
-__all__ = ["arm_folder", "initial_folder", "run_arm", "run_initial"]
+__all__ = ["arm_folder", "finish_round", "initial_folder", "read_rows", "run_arm", "run_initial"]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def run_initial(study: Study, seed: int) -> None:
     folder = initial_folder(Path(study.config.output), seed)
     if not (folder / "result.json").exists():
         rows = choose_initial(study, seed, store=folder / "store")
-        _finish_round(study, folder, rows=rows, before=[], seed=seed, timings={})
+        finish_round(study, folder, rows=rows, before=[], seed=seed, timings={})
 
 
 def run_arm(study: Study, strategy: StrategyConfig, seed: int) -> None:
@@ -58,7 +58,7 @@ def run_arm(study: Study, strategy: StrategyConfig, seed: int) -> None:
     config = study.config
     output = Path(config.output)
     done = [initial_folder(output, seed)]
-    labeled = _read_rows(study, done[0])
+    labeled = read_rows(study, done[0])
     for round_idx in range(1, config.rounds + 1):
         folder = arm_folder(output, strategy, seed) / f"round-{round_idx}"
         if not (folder / "result.json").exists():
@@ -73,12 +73,12 @@ def run_arm(study: Study, strategy: StrategyConfig, seed: int) -> None:
             if len(rows) == 0:
                 log.warning("%s: nothing is left to label, the arm ends here", folder)
                 return
-            _finish_round(study, folder, rows=rows, before=labeled, seed=seed, timings=timings)
-        labeled = [*labeled, *_read_rows(study, folder)]
+            finish_round(study, folder, rows=rows, before=labeled, seed=seed, timings=timings)
+        labeled = [*labeled, *read_rows(study, folder)]
         done.append(folder)
 
 
-def _finish_round(
+def finish_round(
     study: Study,
     folder: Path,
     *,
@@ -87,11 +87,20 @@ def _finish_round(
     seed: int,
     timings: dict[str, float],
 ) -> None:
-    """Train on everything labelled, measure on the test set, write the round's files."""
+    """Train on everything labelled, measure on the test set, write the round's files.
+
+    Args:
+        study: The study.
+        folder: Of the round.
+        rows: What was labelled in it.
+        before: What was labelled before.
+        seed: Of the training.
+        timings: Added to the round's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     everything = np.array([*before, *rows], dtype=np.int64)
     ids = study.pool.image_ids
-    _write_json(folder / "labeled.json", [ids[row] for row in rows])
+    write_json(folder / "labeled.json", [ids[row] for row in rows])
     started = time.monotonic()
     trained = train_on(study, study.pool.take(everything), seed=seed, output=folder / "train")
     shutil.copyfile(trained.weights, folder / "weights.pt")
@@ -107,7 +116,7 @@ def _finish_round(
     }
     for scratch in ("train", "store"):
         shutil.rmtree(folder / scratch, ignore_errors=True)
-    _write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result)
 
 
 def _spent(study: Study, rows: NDArray[np.int64]) -> dict[str, float]:
@@ -135,12 +144,7 @@ def _batch_figures(study: Study, rows: NDArray[np.int64], before: Sequence[int])
     }
 
 
-def _read_rows(study: Study, folder: Path) -> list[int]:
+def read_rows(study: Study, folder: Path) -> list[int]:
+    """Rows of the pool that were labelled in the round of ``folder``."""
     ids = json.loads((folder / "labeled.json").read_text(encoding="utf-8"))
     return [int(row) for row in study.pool.index_of(ids)]
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)

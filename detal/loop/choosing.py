@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detal.config import StrategyConfig
+from detal.config import DedupConfig, StrategyConfig
 from detal.datasets import Dataset
 from detal.errors import ConfigError
 from detal.loop.oracle import ORACLES, best_random_batch, oracle_loss
@@ -27,6 +27,7 @@ from detal.structures import Budget
 __all__ = ["choose_batch", "choose_initial", "label_within_budget"]
 
 _MOST_QUERIES = 20
+_NO_GUARDS = DedupConfig()
 
 
 def choose_initial(study: Study, seed: int, *, store: Path) -> NDArray[np.int64]:
@@ -105,16 +106,20 @@ def choose_batch(
     scored, passes = scorer_of(study, detector, folder / "store").score(
         study.pool, title="", needs=needs
     )
+    reference = None
+    if study.reference is not None:
+        scorer = scorer_of(study, detector, folder / "store")
+        reference, _ = scorer.score(study.reference, title="")
     scoring_s = time.monotonic() - started
     started = time.monotonic()
     rows = label_within_budget(
         scored,
         labeled,
+        reference=reference,
         strategy=chosen or oracle_loss(scored, **strategy.options),
         budget=build_budget(config.budget),
         rng=generator(seed, "select", strategy.label, folder.name),
-        min_distance=config.dedup.distance,
-        per_group=config.dedup.per_group,
+        dedup=config.dedup,
     )
     selection_s = time.monotonic() - started
     timings = {"scoring_s": scoring_s, "selection_s": selection_s, "passes": len(passes)}
@@ -168,8 +173,8 @@ def label_within_budget(
     strategy: QueryStrategy,
     budget: Budget,
     rng: np.random.Generator,
-    min_distance: float = 0.0,
-    per_group: int | None = None,
+    reference: ScoredDataset | None = None,
+    dedup: DedupConfig = _NO_GUARDS,
 ) -> NDArray[np.int64]:
     """Let an annotator work through a strategy's batches until the *true* cost uses the budget.
 
@@ -182,8 +187,8 @@ def label_within_budget(
         strategy: Chooses, without seeing an annotation.
         budget: In images, true boxes or seconds.
         rng: Source of everything random.
-        min_distance: Near-duplicate guard.
-        per_group: Group guard.
+        reference: See `candidate_pool`.
+        dedup: Guards against near-duplicates.
 
     Returns:
         (K,) rows of the pool, in the order they were labelled.
@@ -195,14 +200,17 @@ def label_within_budget(
         known = np.array([*labeled, *batch], dtype=np.int64)
         rest = np.setdiff1d(np.arange(len(pool.dataset)), known)
         candidates = candidate_pool(
-            pool.take(rest), pool.take(known), class_names=pool.dataset.class_names
+            pool.take(rest),
+            pool.take(known),
+            class_names=pool.dataset.class_names,
+            reference=reference,
         )
         selection = strategy.query(
             candidates.candidates,
             budget=replace(budget, amount=left),
             rng=rng,
-            min_distance=min_distance,
-            per_group=per_group,
+            min_distance=dedup.distance,
+            per_group=dedup.per_group,
         )
         for row in pool.dataset.index_of(selection.image_ids):
             if costs[row] > left:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from detal.evaluation import CocoMetrics, Predictions, coco_metrics, rare_classe
 from detal.loop.duplicates import thumbnails
 from detal.runs.building import build_dataset, build_detector
 from detal.runs.scoring import Scorer
-from detal.runs.training import train_detector
+from detal.runs.training import detector_config, train_detector
 from detal.structures import Annotations
 from detal.training import TrainResult
 
@@ -62,24 +61,31 @@ def open_study(config: SimulateConfig) -> Study:
     """Read the datasets of a study.
 
     Raises:
-        DataError: If the pool or the test set has no annotations, or their classes differ.
+        DataError: If a set has no annotations, or their classes differ.
     """
     pool, test = build_dataset(config.pool), build_dataset(config.test)
-    if pool.class_names != test.class_names:
-        raise DataError(
-            f"pool and test set must have the same classes in the same order, got "
-            f"{list(pool.class_names)} and {list(test.class_names)}"
-        )
-    truth_of(test)
+    _check_measured_on(test, pool, "test")
+    reference = None if config.reference is None else build_dataset(config.reference)
+    if reference is not None:
+        _check_measured_on(reference, pool, "reference")
     counts = truth_of(pool).class_counts(len(pool.class_names))
     return Study(
         config=config,
         pool=pool,
         test=test,
-        reference=None if config.reference is None else build_dataset(config.reference),
+        reference=reference,
         rare=rare_classes(counts),
         thumbs=thumbnails(pool.images["path"].to_list()),
     )
+
+
+def _check_measured_on(dataset: Dataset, pool: Dataset, name: str) -> None:
+    if pool.class_names != dataset.class_names:
+        raise DataError(
+            f"pool and {name} set must have the same classes in the same order, got "
+            f"{list(pool.class_names)} and {list(dataset.class_names)}"
+        )
+    truth_of(dataset)
 
 
 def truth_of(dataset: Dataset) -> Annotations:
@@ -113,17 +119,8 @@ def measure(study: Study, weights: Path, dataset: Dataset, *, store: Path) -> Co
 def detector_of(study: Study, weights: Path, *, score_threshold: float | None) -> Detector:
     """The detector of a round; ``score_threshold`` in place of the study's, unless it is None."""
     config = study.config
-    changes: dict[str, Any] = {
-        "type": config.training.type,
-        "weights": str(weights),
-        "image_size": config.training.image_size,
-    }
-    if config.training.type == "torchvision":
-        changes["architecture"] = config.training.init
-    if score_threshold is not None:
-        changes["score_threshold"] = score_threshold
     return build_detector(
-        config.detector.model_copy(update=changes),
+        detector_config(config.training, config.detector, weights, score_threshold=score_threshold),
         device=config.device,
         class_names=study.pool.class_names,
         category_ids=study.pool.category_ids,

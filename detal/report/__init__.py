@@ -1,6 +1,7 @@
-"""Pictures of a batch."""
+"""Pictures of a batch and of tables."""
 
+from detal.report.category_curves import CurvePanel, write_category_curves
 from detal.report.class_balance import ClassBalance
 from detal.report.contact_sheet import write_contact_sheet
 
-__all__ = ["ClassBalance", "write_contact_sheet"]
+__all__ = ["ClassBalance", "CurvePanel", "write_category_curves", "write_contact_sheet"]

@@ -93,6 +93,13 @@ class CurveTable:
         """See `RewardTable`."""
         return total_gain(self, batch)
 
+    def class_gain(self, batch: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(C,) AP (0..1) of each class that the candidates ``batch`` (K,), in this order, bring."""
+        state = self.start()
+        for candidate in batch.tolist():
+            state = self.add(state, candidate)
+        return self.curves.ap(state.counts) - self.curves.ap(self.counts)
+
     def explain(self, state: CurveState, candidate: int) -> str:
         """See `RewardTable`."""
         rows, _ = self.objects.rows(np.array([candidate]))

@@ -17,7 +17,7 @@ from detal.store import StoredImages
 from detal.strategies import Candidates, Labeled
 from detal.structures import Annotations, Detections
 
-__all__ = ["CandidatePool", "ScoredDataset", "candidate_pool"]
+__all__ = ["CandidatePool", "ScoredDataset", "candidate_pool", "in_detector_order"]
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,9 @@ def candidate_pool(
     *,
     class_names: tuple[str, ...],
     match_ids: bool = True,
+    reference: ScoredDataset | None = None,
 ) -> CandidatePool:
-    """Leave out what is unreadable, labelled already or there twice.
+    """Leave out what is unreadable, labelled already, in the reference set or there twice.
 
     Args:
         pool: The pool.
@@ -85,6 +86,8 @@ def candidate_pool(
         class_names: C names, in the detector's label order.
         match_ids: Leave out pool images with the id of a labelled image, too; equal content always
             counts.
+        reference: Annotated images to calibrate and measure on, if there are any. Pool images of
+            equal content are left out; so are, of the reference set, labelled images.
     """
     table = pl.DataFrame(
         {
@@ -97,8 +100,7 @@ def candidate_pool(
     excluded = {"unreadable": int((~table["readable"]).sum())}
     table = table.filter("readable")
     if labeled is not None:
-        known = labeled.stored.images["content_hash"].drop_nulls()
-        same_content = table["content_hash"].is_in(known.implode())
+        same_content = table["content_hash"].is_in(_contents(labeled).implode())
         images = labeled.dataset.images
         # A merged set numbers its images anew where ids of several sources clash.
         own_id = "detal_image_id" if "detal_image_id" in images.columns else "image_id"
@@ -108,11 +110,40 @@ def candidate_pool(
             excluded["labelled_id"] = int((same_id & ~same_content).sum())
             same_content |= same_id
         table = table.filter(~same_content)
+    if reference is not None:
+        reference = _held_out(reference, labeled)
+        in_reference = table["content_hash"].is_in(_contents(reference).implode())
+        excluded["reference_content"] = int(in_reference.sum())
+        table = table.filter(~in_reference)
     unique = table.unique("content_hash", keep="first", maintain_order=True)
     excluded["duplicate_content"] = len(table) - len(unique)
     scored = _with_decoded_sizes(pool.take(unique["row"].to_numpy().astype(np.int64)))
-    candidates = _candidates(scored, _labeled(labeled, class_names), class_names)
+    candidates = replace(
+        _candidates(scored, _labeled(labeled, class_names), class_names),
+        reference=None if reference is None else _labeled(reference, class_names),
+    )
     return CandidatePool(scored=scored, candidates=candidates, excluded=excluded)
+
+
+def _contents(scored: ScoredDataset) -> pl.Series:
+    return scored.stored.images["content_hash"].drop_nulls()
+
+
+def _held_out(reference: ScoredDataset, labeled: ScoredDataset | None) -> ScoredDataset:
+    """The readable images of the reference set that are not labelled, so were not trained on."""
+    kept = reference.readable
+    if labeled is not None:
+        hashes = reference.stored.images["content_hash"]
+        trained = hashes.is_in(_contents(labeled).implode()).fill_null(value=False).to_numpy()
+        if trained.any():
+            log.warning(
+                "%d of the %d images of the reference set are labelled, too: they are left out of "
+                "the reference set",
+                trained.sum(),
+                len(trained),
+            )
+        kept = kept & ~trained
+    return reference.take(np.flatnonzero(kept))
 
 
 def _with_decoded_sizes(scored: ScoredDataset) -> ScoredDataset:
@@ -148,28 +179,36 @@ def _metadata(scored: ScoredDataset) -> pl.DataFrame:
 
 
 def _labeled(labeled: ScoredDataset | None, class_names: tuple[str, ...]) -> Labeled:
-    if labeled is None or labeled.dataset.annotations is None:
+    annotations = None if labeled is None else labeled.dataset.annotations
+    if labeled is None or annotations is None:
         return Labeled(class_counts=np.zeros(len(class_names), dtype=np.int64))
     names = labeled.dataset.class_names
-    counts = labeled.dataset.annotations.class_counts(len(names))
+    counts = annotations.class_counts(len(names))
     by_name = dict(zip(names, counts.tolist(), strict=True))
     unknown = sorted(set(by_name) - set(class_names))
     if unknown:
-        log.warning("the detector does not know these classes of the labelled set: %s", unknown)
-    readable = labeled.take(np.flatnonzero(labeled.readable))
+        name = labeled.dataset.name
+        log.warning("the detector does not know these classes of %s: %s", name, unknown)
+    rows = np.flatnonzero(labeled.readable)
+    readable = labeled.take(rows)
     every = np.arange(len(readable.dataset))
     return Labeled(
         class_counts=np.array([by_name.get(name, 0) for name in class_names], dtype=np.int64),
         image_features=readable.stored.image_features(),
         detections=lambda: readable.stored.detections(every),
-        annotations=_in_detector_order(readable.dataset, class_names),
+        annotations=in_detector_order(annotations.take(rows), names, class_names),
     )
 
 
-def _in_detector_order(dataset: Dataset, class_names: tuple[str, ...]) -> Annotations | None:
-    """Annotations with the detector's labels; objects of classes it does not know are left out."""
-    if dataset.annotations is None:
-        return None
+def in_detector_order(
+    annotations: Annotations, names: Sequence[str], class_names: Sequence[str]
+) -> Annotations:
+    """The same objects with the detector's labels; those of classes it does not know are left out.
+
+    Args:
+        annotations: Labels index into ``names``.
+        names: Classes of the dataset.
+        class_names: Classes of the detector.
+    """
     number = {name: label for label, name in enumerate(class_names)}
-    labels = np.array([number.get(name, -1) for name in dataset.class_names], dtype=np.int64)
-    return dataset.annotations.relabel(labels)
+    return annotations.relabel(np.array([number.get(name, -1) for name in names], dtype=np.int64))

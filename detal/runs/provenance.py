@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import detal
+import numpy as np
 
-__all__ = ["commit", "machine", "versions"]
+import detal
+from detal.datasets import Dataset
+
+__all__ = ["commit", "content_hashes", "dataset_digest", "machine", "versions"]
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "polars")
 
@@ -45,6 +50,32 @@ def machine() -> dict[str, Any]:
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         model = names[0] if names else model
     return {"processor": model, "cores": os.cpu_count()}
+
+
+def content_hashes(paths: Sequence[str]) -> list[str]:
+    """A hash of each file's bytes; of what cannot be read, the path stands for it."""
+    hashes = []
+    for path in paths:
+        try:
+            hashes.append(hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest())
+        except OSError:
+            hashes.append(path)
+    return hashes
+
+
+def dataset_digest(dataset: Dataset, hashes: Sequence[str]) -> str:
+    """A hash of what an annotated dataset says, wherever its files lie.
+
+    Args:
+        dataset: P images.
+        hashes: Of their P files.
+    """
+    digest = hashlib.blake2b("\x1f".join((*dataset.class_names, *hashes)).encode(), digest_size=16)
+    truth = dataset.annotations
+    if truth is not None:
+        for array in (truth.offsets, truth.boxes, truth.labels, truth.is_crowd):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from detal.config import DetectorConfig, SelectConfig
+from detal.config import DatasetConfig, DetectorConfig, SelectConfig
 from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import DataError
@@ -55,14 +55,21 @@ class SelectResult:
 class _Inputs:
     pool: Dataset
     labeled: Dataset | None
+    reference: Dataset | None
     detector: Detector
     load: Callable[[DetectorConfig], Detector]
+
+    @property
+    def num_images(self) -> int:
+        """Images of all sets together."""
+        return len(self.pool) + len(self.labeled or ()) + len(self.reference or ())
 
 
 @dataclass(frozen=True, eq=False)
 class _ScoredInputs:
     pool: ScoredDataset
     labeled: ScoredDataset | None
+    reference: ScoredDataset | None
     passes: list[dict[str, Any]]
     scored_now: int
 
@@ -93,6 +100,7 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
         scored.labeled,
         class_names=inputs.detector.class_names,
         match_ids=config.labeled is not None and config.labeled.same_id,
+        reference=scored.reference,
     )
     if candidates.excluded["unreadable"] == len(inputs.pool):
         raise DataError(_nothing_readable(scored.pool))
@@ -110,7 +118,7 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
         "scoring_s": round(scoring_s, 3),
         "selection_s": round(selection_s, 3),
         "scored_now": scored.scored_now,
-        "read_from_store": len(inputs.pool) + len(inputs.labeled or ()) - scored.scored_now,
+        "read_from_store": inputs.num_images - scored.scored_now,
         "passes": [_part(record, timed=True) for record in scored.passes],
     }
     return _write(config, inputs, scored, candidates, selection, run)
@@ -121,15 +129,9 @@ def _open(config: SelectConfig) -> _Inputs:
     if len(pool) == 0:
         raise DataError(f"the pool must hold at least one image, found none in {config.pool.path}")
     _warn_about_problems(pool, config.pool.path)
-    labeled = None
-    if config.labeled is not None:
-        labeled = build_dataset(config.labeled)
-        _warn_about_problems(labeled, config.labeled.path)
-        if labeled.annotations is None:
-            raise DataError(
-                f"the labelled set must have annotations, found none: {config.labeled.path}"
-            )
-    datasets = [dataset for dataset in (labeled, pool) if dataset is not None]
+    labeled = _open_annotated(config.labeled, "labelled")
+    reference = _open_annotated(config.reference, "reference")
+    datasets = [dataset for dataset in (labeled, pool, reference) if dataset is not None]
     named = next((dataset for dataset in datasets if dataset.class_names), pool)
     load = partial(
         build_detector,
@@ -142,7 +144,23 @@ def _open(config: SelectConfig) -> _Inputs:
             for path, image_id in dataset.images.select("path", "image_id").iter_rows()
         },
     )
-    return _Inputs(pool=pool, labeled=labeled, detector=load(config.detector), load=load)
+    return _Inputs(
+        pool=pool,
+        labeled=labeled,
+        reference=reference,
+        detector=load(config.detector),
+        load=load,
+    )
+
+
+def _open_annotated(config: DatasetConfig | None, name: str) -> Dataset | None:
+    if config is None:
+        return None
+    dataset = build_dataset(config)
+    _warn_about_problems(dataset, config.path)
+    if dataset.annotations is None:
+        raise DataError(f"the {name} set must have annotations, found none: {config.path}")
+    return dataset
 
 
 def _warn_about_problems(dataset: Dataset, path: str) -> None:
@@ -175,11 +193,18 @@ def _score(
     )
     pool, passes = scorer.score(inputs.pool, title="scoring the pool", needs=needs)
     scored_now = passes[0]["scored_now"]
-    labeled = None
-    if inputs.labeled is not None:
-        labeled, (own,) = scorer.score(inputs.labeled, title="scoring the labelled set")
-        scored_now += own["scored_now"]
-    return _ScoredInputs(pool=pool, labeled=labeled, passes=passes, scored_now=scored_now)
+    annotated: dict[str, ScoredDataset | None] = {"labelled": None, "reference": None}
+    for name, dataset in (("labelled", inputs.labeled), ("reference", inputs.reference)):
+        if dataset is not None:
+            annotated[name], (own,) = scorer.score(dataset, title=f"scoring the {name} set")
+            scored_now += own["scored_now"]
+    return _ScoredInputs(
+        pool=pool,
+        labeled=annotated["labelled"],
+        reference=annotated["reference"],
+        passes=passes,
+        scored_now=scored_now,
+    )
 
 
 def _nothing_readable(pool: ScoredDataset) -> str:
@@ -222,6 +247,7 @@ def _record(
         "counts": {
             "pool": len(inputs.pool),
             "labeled": len(inputs.labeled or ()),
+            "reference": len(inputs.reference or ()),
             "excluded": candidates.excluded,
             "candidates": len(candidates.candidates),
             "selected": len(selection),
@@ -287,7 +313,11 @@ def _quarantine(scored: _ScoredInputs) -> pl.DataFrame:
                 "error": part.stored.images["error"],
             }
         ).drop_nulls("error")
-        for name, part in (("pool", scored.pool), ("labeled", scored.labeled))
+        for name, part in (
+            ("pool", scored.pool),
+            ("labeled", scored.labeled),
+            ("reference", scored.reference),
+        )
         if part is not None
     ]
     return pl.concat(parts)

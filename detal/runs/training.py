@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from detal.config import TrainingConfig
+from detal.config import DetectorConfig, TrainingConfig
 from detal.datasets import Dataset
 from detal.detectors import build_torchvision
 from detal.errors import ConfigError
 from detal.manifests import staged_folder, write_yolo_dataset
 from detal.training import TorchvisionTraining, TrainResult, train_torchvision, train_yolo
 
-__all__ = ["train_detector"]
+__all__ = ["detector_config", "train_detector"]
 
 
 def train_detector(
@@ -31,6 +32,33 @@ def train_detector(
     """
     train = _train_yolo if config.type == "yolo" else _train_torchvision
     return train(config, dataset, output, seed, device)
+
+
+def detector_config(
+    training: TrainingConfig,
+    detector: DetectorConfig,
+    weights: Path,
+    *,
+    score_threshold: float | None = None,
+) -> DetectorConfig:
+    """How a detector that `train_detector` trained is loaded.
+
+    Args:
+        training: How it was trained.
+        detector: Everything else.
+        weights: Its checkpoint.
+        score_threshold: In place of the detector's, unless it is None.
+    """
+    changes: dict[str, Any] = {
+        "type": training.type,
+        "weights": str(weights),
+        "image_size": training.image_size,
+    }
+    if training.type == "torchvision":
+        changes["architecture"] = training.init
+    if score_threshold is not None:
+        changes["score_threshold"] = score_threshold
+    return detector.model_copy(update=changes)
 
 
 def _train_yolo(

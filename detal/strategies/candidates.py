@@ -70,6 +70,9 @@ class Candidates:
         passes: The further forward passes that the strategy asked for (`Needs`), by name.
         metadata: P rows: what the user says about each image, and what was measured on it
             (`detal.features.quality`), or None.
+        reference: Labelled images that nothing is trained on, so that the detector is as right
+            there as on the pool; None if there are none. Nothing that is reported is measured on
+            them.
     """
 
     image_ids: NDArray[Any]
@@ -81,6 +84,7 @@ class Candidates:
     groups: NDArray[Any] | None = None
     passes: Mapping[str, Pass] = field(default_factory=dict)
     metadata: pl.DataFrame | None = None
+    reference: Labeled | None = None
 
     def __post_init__(self) -> None:
         ids = self.image_ids
@@ -102,7 +106,7 @@ class Candidates:
                 f"{features.shape[1]} and {known.shape[1]}"
             )
         boxes = self.expected_boxes
-        self._refuse(~(np.isfinite(boxes) & (boxes >= 0)), "expected_boxes must be finite and >= 0")
+        self.refuse(~(np.isfinite(boxes) & (boxes >= 0)), "expected_boxes must be finite and >= 0")
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -159,6 +163,7 @@ class Candidates:
             groups=None if self.groups is None else self.groups[rows],
             passes={name: narrowed(read) for name, read in self.passes.items()},
             metadata=None if self.metadata is None else self.metadata[rows],
+            reference=self.reference,
         )
 
     def map(self, measure: Callable[[Detections], Tensor]) -> NDArray[np.float64]:
@@ -182,8 +187,8 @@ class Candidates:
                 np.isinf(measured) & (detections.counts.cpu().numpy() > 0)
             )
             np.add.at(visits, index, 1)
-        self._refuse(visits != 1, "each candidate must occur once in the chunks")
-        self._refuse(bad, "an acquisition score must be a number; NaN or infinity was found")
+        self.refuse(visits != 1, "each candidate must occur once in the chunks")
+        self.refuse(bad, "an acquisition score must be a number; NaN or infinity was found")
         return values
 
     def take(self, index: Sequence[int] | NDArray[np.int64]) -> Detections:
@@ -229,13 +234,14 @@ class Candidates:
             )
         starts = range(0, len(features), _ROWS)
         finite = [np.isfinite(features[start : start + _ROWS]).all(axis=1) for start in starts]
-        self._refuse(~np.concatenate([*finite, np.ones(0, bool)]), "image features must be finite")
+        self.refuse(~np.concatenate([*finite, np.ones(0, bool)]), "image features must be finite")
         labeled = self.labeled.image_features
         if labeled is not None and not np.isfinite(labeled).all():
             raise DataError("image features of the labelled images must be finite")
         return features
 
-    def _refuse(self, bad: NDArray[np.bool_], rule: str) -> None:
+    def refuse(self, bad: NDArray[np.bool_], rule: str) -> None:
+        """Raise a DataError that states ``rule`` and names an image if one is ``bad`` (P,)."""
         if bad.any():
             first = self.image_ids[int(bad.argmax())]
             raise DataError(f"{rule} (image {first!r}; {int(bad.sum())} of {len(self)} images)")

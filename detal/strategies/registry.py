@@ -9,6 +9,7 @@ from typing import Any
 from detal.errors import ConfigError, unknown_name
 from detal.strategies.badge import badge
 from detal.strategies.balance import class_balanced, class_quota, rare_first
+from detal.strategies.change_table import change_greedy
 from detal.strategies.combined import cold_start, combine, staged
 from detal.strategies.committee import bald, committee
 from detal.strategies.consistency import cald, flip_inconsistency
@@ -51,6 +52,7 @@ STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "bald": bald,
     "core_set": core_set,
     "curve_greedy": curve_greedy,
+    "change_greedy": change_greedy,
     "kmeans": kmeans,
     "density": density,
     "typiclust": typiclust,

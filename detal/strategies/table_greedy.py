@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detal.errors import ConfigError
 from detal.features.expected_objects import Informativeness, expected_objects
-from detal.reward import CategoryCurves, CurveTable, Novelty, RewardTable
+from detal.reward import CategoryCurves, CurveTable, FittedCurves, Novelty, RewardTable
+from detal.strategies.calibrated import reference_calibration
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
 from detal.strategies.strategy import MeasureSelector
@@ -25,41 +27,50 @@ def curve_greedy(
     informativeness: Informativeness = "entropy",
     redundancy: bool = True,
     class_weights: ClassWeights = "none",
+    table: str | None = None,
 ) -> MeasureSelector:
     """Images whose expected objects raise the per-category learning curves most per cost.
 
     Each class is expected to follow ``AP(n) = 1 - (n + 1) ** -exponent`` over its labelled objects,
-    so classes with few labels gain most, and each further object of a class in the batch gains
-    less; an object that the detector is sure of counts little, and so does an image that resembles
-    a labelled or picked one. Cost: one pass over the store, then a lazy greedy (Minoux 1978), with
-    one matrix-vector product over the image features per pick. Failure mode: a class that the
-    detector never proposes is expected nowhere. Ours; after the category gains of the design.
+    or the curve fitted to it in a ``table``, so classes with few labels gain most, and each further
+    object of a class in the batch gains less; an object that the detector is sure of counts little,
+    and so does an image that resembles a labelled or picked one. Where there is a reference set,
+    scores are calibrated on it before objects are counted. Cost: one pass over the store, then a
+    lazy greedy (Minoux 1978), with one matrix-vector product over the image features per pick.
+    Failure mode: a class that the detector never proposes is expected nowhere; a table measured on
+    few reference objects takes their luck for the shape of a curve. Ours; after the category gains
+    of the design.
 
     Args:
-        exponent: How fast curves are expected to rise, > 0.
+        exponent: How fast curves are expected to rise, > 0; a table has its own.
         informativeness: ``entropy`` discounts what the detector is sure of, ``none`` counts every
             expected object in full.
         redundancy: Discount images that resemble a labelled or picked one; needs image features.
         class_weights: See `entropy`; ``{bicycle: 2}`` makes a class count twice.
+        table: Folder of a table that ``detal tables build`` wrote.
     """
     if exponent <= 0:
         raise ConfigError(f"exponent must be > 0, got {exponent}")
     if informativeness not in ("entropy", "none"):
         raise ConfigError(f"informativeness must be entropy or none, got {informativeness!r}")
     check_class_weights(class_weights)
+    fitted = None if table is None else FittedCurves.load(Path(table))
 
     def select(candidates: Candidates, budget: Budget, rng: np.random.Generator) -> Order:
         if len(candidates) == 0:
             return
         weights = weights_by_label(candidates, class_weights)
         features = candidates.require_features("curve_greedy") if redundancy else None
-        table = CurveTable(
-            CategoryCurves.prior(len(candidates.class_names), exponent=exponent),
+        gains = CurveTable(
+            CategoryCurves.prior(len(candidates.class_names), exponent=exponent)
+            if fitted is None
+            else fitted.for_classes(candidates.class_names),
             counts=candidates.labeled.class_counts,
             objects=expected_objects(
                 candidates.chunks(),
                 num_images=len(candidates),
                 informativeness=informativeness,
+                calibrate=reference_calibration(candidates),
             ),
             class_names=candidates.class_names,
             novelty=None
@@ -67,7 +78,7 @@ def curve_greedy(
             else Novelty(features, candidates.labeled.image_features, rng),
             class_weights=None if weights is None else weights.double().numpy(),
         )
-        yield from greedy(table, candidates, budget, rng)
+        yield from greedy(gains, candidates, budget, rng)
 
     return MeasureSelector(select=select)
 

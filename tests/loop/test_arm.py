@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from detal.config import SimulateConfig, StrategyConfig
 from detal.datasets import Dataset, open_dataset
 from detal.errors import ConfigError, DataError
-from detal.loop import arm, choosing, simulate
+from detal.loop import arm, choosing, units
 from detal.loop import study as study_module
 from detal.loop.arm import arm_folder, initial_folder, run_arm, run_initial
 from detal.loop.choosing import label_within_budget
@@ -20,7 +20,7 @@ from detal.loop.simulate import run_simulation
 from detal.loop.study import Study, open_study
 from detal.loop.summary import read_points, write_summary
 from detal.runs.pool import candidate_pool
-from detal.strategies import make_strategy
+from detal.strategies import QueryStrategy, make_strategy
 from detal.structures import Budget
 from tests.runs.factories import scored_pool
 
@@ -155,6 +155,27 @@ class TestLabelWithinBudget:
             pool, [3, 0], strategy=make_strategy("box_count"), budget=Budget(9, "images"), rng=rng
         )
         assert labelled.tolist() == [2, 1]
+
+    def test_what_is_in_the_reference_set_is_left_out(
+        self, pool: Any, tmp_path: Path, rng: np.random.Generator
+    ) -> None:
+        seen = []
+
+        class Spy:
+            def query(self, candidates: Any, **options: Any) -> Any:
+                seen.append(candidates.reference)
+                return make_strategy("box_count").query(candidates, **options)
+
+        labelled = label_within_budget(
+            pool,
+            [0],
+            strategy=cast("QueryStrategy", Spy()),
+            budget=Budget(9, "images"),
+            rng=rng,
+            reference=scored_pool(tmp_path / "r", ["r", "s"], ["h3", "h9"], labels=[[0], [1]]),
+        )
+        assert labelled.tolist() == [2, 1]
+        assert [known.num_images for known in seen] == [2] * len(seen)
 
 
 def test_a_pool_without_annotations_is_refused(tmp_path: Path) -> None:
@@ -317,10 +338,10 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     old = current.model_dump(mode="json")
     del old["detector"]["features_only"]
     (tmp_path / "study.json").write_text(json.dumps(old), encoding="utf-8")
-    simulate._claim(tmp_path, current)
+    units._claim(tmp_path, current)
     other = current.detector.model_copy(update={"features_only": True})
     with pytest.raises(ConfigError, match="another detector"):
-        simulate._claim(tmp_path, current.model_copy(update={"detector": other}))
+        units._claim(tmp_path, current.model_copy(update={"detector": other}))
 
 
 def test_coverage_from_random_weights_is_refused(study: Study, tmp_path: Path) -> None:

@@ -41,6 +41,18 @@ def test_gains_by_hand() -> None:
     assert table.gain(np.array([3, 0])) == pytest.approx(both)
 
 
+def test_class_gains_by_hand_and_their_mean_is_the_gain(rng: np.random.Generator) -> None:
+    plain = table_of(IMAGES)
+    cat = 1 / 2 - (3 + 1 + 1) ** -0.5
+    assert plain.class_gain(np.array([0, 3])) == pytest.approx([cat, 1 - 2.25**-0.5, 0])
+    assert plain.class_gain(np.array([], dtype=np.int64)) == pytest.approx([0, 0, 0])
+    features = rng.normal(size=(4, 3)).astype(np.float32)
+    weights = np.array([0.5, 2.0, 0.5])
+    table = table_of(IMAGES, novelty=Novelty(features, None, rng), weights=weights)
+    batch = np.array([2, 0, 3])
+    assert (weights * table.class_gain(batch)).mean() == pytest.approx(table.gain(batch))
+
+
 def test_a_class_that_matters_twice_counts_twice() -> None:
     plain, weighted = table_of(IMAGES), table_of(IMAGES, weights=np.array([1.0, 2.0, 1.0]))
     index = np.array([3])

@@ -169,3 +169,47 @@ def test_further_passes_follow_the_candidates(tmp_path: Path) -> None:
         assert torch.equal(candidates.passes["flip"](index).scores, detections.scores)
     both = candidates.passes["flip"](np.array([1, 0]))
     torch.testing.assert_close(both.scores, torch.tensor([0.1, 0.5]))
+
+
+class TestReference:
+    def test_its_images_are_no_candidates_and_strategies_see_it(self, tmp_path: Path) -> None:
+        pool = scored_pool(tmp_path / "pool", list("abc"), ["h0", "h1", "h2"])
+        reference = scored_pool(
+            tmp_path / "reference",
+            ["a", "x", "y"],  # ids prove nothing
+            ["h8", "h1", None],
+            class_names=("dog", "cow"),
+            labels=[[0, 1], [1, 1, 0], [0]],
+        )
+        result = candidate_pool(pool, None, class_names=CLASSES, reference=reference)
+        assert result.candidates.image_ids.tolist() == ["a", "c"]
+        assert result.excluded["reference_content"] == 1
+        seen = result.candidates.reference
+        assert seen is not None
+        assert seen.detections is not None
+        assert seen.annotations is not None
+        assert len(seen.detections()) == len(seen.annotations) == 2
+        assert seen.annotations.labels.tolist() == [1, 1]
+        assert result.candidates.subset([1]).reference is seen
+
+    def test_what_is_labelled_is_not_held_out(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        pool = scored_pool(tmp_path / "pool", list("ab"), ["h0", "h1"])
+        labeled = scored_pool(tmp_path / "labeled", ["l", "m"], ["h0", "h7"], labels=[[0], [1]])
+        reference = scored_pool(
+            tmp_path / "reference", list("xyz"), ["h7", "h8", "h9"], labels=[[0], [0], [1]]
+        )
+        result = candidate_pool(pool, labeled, class_names=CLASSES, reference=reference)
+        seen = result.candidates.reference
+        assert seen is not None
+        assert seen.annotations is not None
+        assert seen.annotations.labels.tolist() == [0, 1]
+        assert "1 of the 3 images of the reference set are labelled" in caplog.text
+        assert result.excluded["labelled_content"] == 1
+
+    def test_without_one(self, tmp_path: Path) -> None:
+        pool = scored_pool(tmp_path / "pool", list("ab"), ["h0", "h1"])
+        result = candidate_pool(pool, None, class_names=CLASSES)
+        assert result.candidates.reference is None
+        assert "reference_content" not in result.excluded

@@ -72,6 +72,22 @@ def test_the_picture_is_a_picture(demo: Path) -> None:
     assert picture.std() > 10
 
 
+def test_a_reference_set_is_scored_and_counted(demo: Path) -> None:
+    result = run(
+        *("--config", CONFIG, "output=held_out", "strategy=change_greedy"),
+        f"reference={ROOT}/data/sandbox/reference.json",
+        cwd=demo,
+    )
+    assert result.returncode == 0, result.stderr
+    record = json.loads((demo / "held_out" / "run.json").read_text())
+    assert record["counts"]["reference"] == 80
+    assert record["counts"]["excluded"]["reference_content"] == 0
+    assert record["timings"]["scored_now"] == 80
+    rows = selection(demo / "held_out")
+    assert len(rows) > 5
+    assert all("points of mAP" in row["reason"] for row in rows)
+
+
 def test_another_strategy_needs_no_inference(demo: Path) -> None:
     result = run("--config", CONFIG, "strategy=core_set", f"output={demo / 'other'}", "--json")
     assert result.returncode == 0, result.stderr

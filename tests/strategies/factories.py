@@ -29,7 +29,7 @@ def pool_of(
     """Candidates from lists of (label, score), with ids ``000``, ``001``, …
 
     They have everything a strategy may ask for: features and spreads of the boxes, further passes,
-    and, if there are labelled images, their detections and annotations.
+    a reference set, and, if there are labelled images, their detections and annotations.
     """
     detections = with_details(detections_of(images, num_classes=num_classes, features=features))
     candidates = Candidates.from_detections(
@@ -40,7 +40,11 @@ def pool_of(
         labeled=labeled_of(labeled, num_classes=num_classes),
     )
     _, ordered = next(iter(candidates.chunks()))
-    return replace(candidates, passes={name: jittered(ordered, name) for name in PASSES})
+    return replace(
+        candidates,
+        passes={name: jittered(ordered, name) for name in PASSES},
+        reference=reference_of(num_classes=num_classes),
+    )
 
 
 def with_details(detections: Detections) -> Detections:
@@ -72,6 +76,33 @@ def labeled_of(features: np.ndarray | None, *, num_classes: int) -> Labeled:
         annotations=Annotations.from_lists(
             [np.array([[1.0, 5.0, 11.0, 15.0]])] * len(labels), [np.array([c]) for c in labels]
         ),
+    )
+
+
+def reference_of(*, num_classes: int) -> Labeled:
+    """Twelve images with two detections of two classes each.
+
+    The first is right but for every fourth image, where there is nothing; the second is wrong, or
+    lies on a crowd.
+    """
+    labels = [[i % num_classes, (i + 1) % num_classes] for i in range(12)]
+    seen = with_details(
+        detections_of(
+            [[(a, 0.3 + 0.05 * i), (b, 0.25)] for i, (a, b) in enumerate(labels)],
+            num_classes=num_classes,
+        )
+    )
+    boxes = np.array([[0.0, 0, 100, 100], [0.0, 5, 10, 15]])
+    number = [1 if i % 4 == 3 else 2 for i in range(12)]
+    truth = Annotations.from_lists(
+        [boxes[:n] for n in number],
+        [np.array([b, a][:n]) for (a, b), n in zip(labels, number, strict=True)],
+        is_crowd=[np.array([i % 2 == 0, False][:n]) for i, n in enumerate(number)],
+    )
+    return Labeled(
+        class_counts=truth.class_counts(num_classes),
+        detections=lambda: seen,
+        annotations=truth,
     )
 
 
@@ -130,6 +161,7 @@ def rechunked(candidates: Candidates, *, seed: int) -> Candidates:
         image_features=candidates.image_features,
         groups=candidates.groups,
         passes=candidates.passes,
+        reference=candidates.reference,
     )
 
 
