@@ -147,8 +147,8 @@ class StrategyConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = "entropy"
-    label: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = "entropy"
+    name: str = "curve_greedy"
+    label: Annotated[str, Field(pattern=r"^[\w.+-]+$")] = "curve_greedy"
 
     @model_validator(mode="before")
     @classmethod

@@ -20,12 +20,14 @@ from detal.structures import Budget
 
 __all__ = ["curve_greedy", "greedy"]
 
+_LEAST_COST = 1e-9
+
 
 def curve_greedy(
     *,
     exponent: float = 0.5,
     informativeness: Informativeness = "entropy",
-    redundancy: bool = True,
+    redundancy: bool | None = None,
     class_weights: ClassWeights = "none",
     table: str | None = None,
 ) -> MeasureSelector:
@@ -46,6 +48,7 @@ def curve_greedy(
         informativeness: ``entropy`` discounts what the detector is sure of, ``none`` counts every
             expected object in full.
         redundancy: Discount images that resemble a labelled or picked one; needs image features.
+            By default where the detector gives them.
         class_weights: See `entropy`; ``{bicycle: 2}`` makes a class count twice.
         table: Folder of a table that ``detal tables build`` wrote.
     """
@@ -60,7 +63,8 @@ def curve_greedy(
         if len(candidates) == 0:
             return
         weights = weights_by_label(candidates, class_weights)
-        features = candidates.require_features("curve_greedy") if redundancy else None
+        wanted = candidates.image_features is not None if redundancy is None else redundancy
+        features = candidates.require_features("curve_greedy") if wanted else None
         gains = CurveTable(
             CategoryCurves.prior(len(candidates.class_names), exponent=exponent)
             if fitted is None
@@ -91,7 +95,7 @@ def greedy(
     Lazy: a gain computed earlier bounds the present one from above, so only what is at the top of
     the queue is computed again. Equal ones come in a random order.
     """
-    costs = budget.costs(candidates.expected_boxes)
+    costs = np.maximum(budget.costs(candidates.expected_boxes), _LEAST_COST)
     state = table.start()
     gains = table.marginal_gain(state, np.arange(len(candidates)))
     ties = rng.permutation(len(candidates))

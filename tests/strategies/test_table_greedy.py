@@ -62,12 +62,14 @@ def reference_of(seen: Detections, found: list[bool]) -> Labeled:
 
 def test_scores_are_worth_what_the_reference_set_says() -> None:
     """0.9 is right in 5 of 10, so that 0.9 is the doubtful score, and 0.5 is hardly ever right."""
-    assert reference_calibration(pool_of([], labeled=np.ones((4, 2)))) is None
+    nothing_known = replace(pool_of([], labeled=np.ones((4, 2))), reference=None)
+    assert reference_calibration(nothing_known) is None
     seen = detections_of([[(0, 0.9)]] * 40 + [[(0, 0.5)]] * 40)
     found = [i % 2 == 0 for i in range(40)] + [i % 20 == 0 for i in range(40)]
     pool = replace(
         pool_of([[(0, 0.9)], [(0, 0.5)]]),
         labeled=Labeled(class_counts=np.array([10, 10, 10])),
+        reference=None,
     )
     assert picks(pool) == ("001",)
     calibrated = replace(pool, reference=reference_of(seen, found))
