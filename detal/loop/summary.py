@@ -276,8 +276,8 @@ def write_summary(
         DataError: If no round is finished.
     """
     output = output or study
-    output.mkdir(parents=True, exist_ok=True)
     points = read_points(study)
+    output.mkdir(parents=True, exist_ok=True)
     summary = summarise(points, stop=stop)
     text = json.dumps(summary, indent=1, ensure_ascii=False)
     (output / "summary.json").write_text(text, encoding="utf-8")

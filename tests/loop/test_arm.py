@@ -321,7 +321,7 @@ def test_the_initial_set_may_cover_the_pool(
     """Features of the weights that training starts from; the same whenever it is drawn again."""
     drawn = []
     monkeypatch.setattr(
-        arm, "_finish_round", lambda study, folder, *, rows, **_: drawn.append(rows.tolist())
+        arm, "finish_round", lambda study, folder, *, rows, **_: drawn.append(rows.tolist())
     )
     run_initial(study, 0)
     for name in ("first", "again"):

@@ -109,4 +109,5 @@ def test_files(study: Path, tmp_path: Path) -> None:
 
 def test_nothing_finished(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no finished round"):
-        read_points(tmp_path)
+        write_summary(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
