@@ -82,15 +82,23 @@ def curve_greedy(
             else Novelty(features, candidates.labeled.image_features, rng),
             class_weights=None if weights is None else weights.double().numpy(),
         )
-        yield from greedy(gains, candidates, budget, rng)
+        by = " by a prior curve" if fitted is None else ""
+        yield from greedy(gains, candidates, budget, rng, by=by)
 
     return MeasureSelector(select=select)
 
 
 def greedy(
-    table: RewardTable[Any], candidates: Candidates, budget: Budget, rng: np.random.Generator
+    table: RewardTable[Any],
+    candidates: Candidates,
+    budget: Budget,
+    rng: np.random.Generator,
+    *,
+    by: str = "",
 ) -> Order:
     """Candidates by gain per cost, each time given what was taken before.
+
+    ``by`` tells in the reasons what the gain rests on.
 
     Lazy: a gain computed earlier bounds the present one from above, so only what is at the top of
     the queue is computed again. Equal ones come in a random order.
@@ -110,7 +118,7 @@ def greedy(
             continue
         rank += 1
         gain = -key * costs[index]
-        why = f"expected to add {100 * gain:.3g} points of mAP, {table.explain(state, index)}"
+        why = f"expected to add {100 * gain:.3g} points of mAP{by}, {table.explain(state, index)}"
         taken = yield Choice(index, gain, f"{why}, rank {rank}")
         if taken:
             state = table.add(state, index)
