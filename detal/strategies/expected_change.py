@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from detal.features import (
     Aggregation,
@@ -164,5 +165,16 @@ def _references(
     seen = Detections.concat(parts)
     # The smallest of exponential draws over their weights: sampling without replacement.
     turn = rng.exponential(size=seen.num_boxes) / seen.scores.cpu().double().numpy().clip(1e-9)
-    rows = torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:count]))
+    # What is not a number is refused where its own image is measured, and named there.
+    turn[~_is_finite(seen)] = np.inf
+    order = np.argsort(turn, kind="stable")[:count]
+    rows = torch.from_numpy(np.sort(order[np.isfinite(turn[order])]))
     return References.of(seen, rows.to(seen.scores.device), purpose=purpose)
+
+
+def _is_finite(seen: Detections) -> NDArray[np.bool_]:
+    """(N,) True where logits and object features are all finite."""
+    finite = torch.isfinite(seen.logits).all(dim=1)
+    if seen.object_features is not None:
+        finite &= torch.isfinite(seen.object_features).all(dim=1)
+    return finite.cpu().numpy()

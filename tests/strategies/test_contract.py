@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from detal.errors import ConfigError, DataError
-from detal.strategies import STRATEGIES, Candidates, Labeled, make_strategy
-from detal.structures import Budget, Selection
+from detal.strategies import STRATEGIES, Candidates, Labeled, Pass, make_strategy
+from detal.structures import Budget, Detections, Selection
 from tests.features.factories import detections_of
 from tests.strategies.factories import labeled_of, pool_of, random_pool, rechunked
 
@@ -29,6 +29,13 @@ REQUIRED_OPTIONS: dict[str, dict[str, Any]] = {
 USES_PASSES = {"cald", "flip_inconsistency", "committee"}  # those differ between equal images here
 NEEDS_LABELS = {"learning_loss"}
 SIGNED_SCORES = {"learning_loss"}
+READS_SCORES_ONLY = {"random", "box_count", "filter", "weighted", "class_quota", "rare_first"}
+READS_SCORES_ONLY |= {
+    "class_balanced",
+    "cold_start",
+    "combine",
+    "entropy",
+}  # as they are by default
 USES_LOGITS = ["entropy", "margin", "least_confidence"]
 BUDGETS = [
     pytest.param(Budget(10), id="images"),
@@ -165,6 +172,48 @@ def test_nan_is_refused_with_the_image_named(name: str, options) -> None:
     pool = Candidates.from_detections(["a", "b", "c"], detections, class_names=("x", "y", "z"))
     with pytest.raises(DataError, match=r"score must be a number.*image 'b'; 1 of 3 images"):
         make_strategy(name, **options).query(pool, budget=Budget(1), rng=np.random.default_rng(0))
+
+
+def test_what_is_not_a_number_is_refused_with_the_image_named(name: str) -> None:
+    if name in READS_SCORES_ONLY:
+        pytest.skip("reads the scores alone, which the candidates check")
+    pool = random_pool(30)
+    with pytest.raises(DataError, match=repr(pool.image_ids[5])):
+        ask(name, poisoned(pool, 5), Budget(5))
+
+
+def poisoned(pool: Candidates, row: int) -> Candidates:
+    """The pool with NaN for everything that is said about image ``row``, but its scores."""
+    [(index, seen)] = pool.chunks()
+    features = pool.require_features("a poisoned pool").copy()
+    features[row] = np.nan
+    fields = ("logits", "object_features", "box_spread", "cluster_spread", "mutual_information")
+    bad: dict[str, Any] = {
+        field: _without(getattr(seen, field), seen.image_index == row)
+        for field in (*fields, "tightness")
+    }
+    said = replace(seen, **bad, image_features=torch.from_numpy(features))
+
+    def read(of: Pass) -> Pass:
+        def wanted(rows: np.ndarray) -> Detections:
+            found = of(rows)
+            return replace(
+                found,
+                logits=_without(found.logits, torch.from_numpy(rows)[found.image_index] == row),
+            )
+
+        return wanted
+
+    return replace(
+        pool,
+        chunks=lambda: iter([(index, said)]),
+        image_features=features,
+        passes={name: read(of) for name, of in pool.passes.items()},
+    )
+
+
+def _without(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return values.masked_fill(rows.reshape(-1, *[1] * (values.ndim - 1)), torch.nan)
 
 
 def test_nan_in_expected_boxes_is_refused() -> None:
