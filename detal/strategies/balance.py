@@ -55,7 +55,7 @@ def class_balanced(
     (CIFAR-10, entropy), 1.0 for its lambda / C of 0.5 (core-set). In detection objects come in
     bundles, and the paper's absolute value (``excess: 1``) turns away a rare object in a crowd of
     common ones; 0 does not. Cost: one pass over the store; see
-    `detal.strategies.marginal.LazyGreedy`; with ``core_set`` O(P D) per pick and labelled image.
+    `detal.strategies.lazy`; with ``core_set`` O(P D) per pick and labelled image.
     Failure mode: a class that the detector never predicts stays short, and false detections of a
     rare class count as finds.
 
@@ -80,7 +80,7 @@ def class_balanced(
         greedy = _greedy(candidates, budget, worth, rng, weight=weight)
         if base == "entropy":
             measure, cover = "summed entropy", None
-            greedy.base = candidates.map(_summed_entropy)
+            greedy.queue.base = candidates.map(_summed_entropy)
         else:
             measure, cover = "distance", _far_from_labeled(greedy, candidates)
         names = candidates.class_names
@@ -97,7 +97,7 @@ def class_quota(*, quotas: Mapping[str, float | str] | None = None) -> MeasureSe
     the last on; the image of largest summed worth per cost is next, and as soon as no image helps
     any quota the rest come at random. Quotas that cannot be met are named in the log and in the
     reasons. A plain rule of ours without a paper. Cost: one pass over the store; see
-    `detal.strategies.marginal.LazyGreedy`. Failure mode: blind to what the detector finds hard, and
+    `detal.strategies.lazy`. Failure mode: blind to what the detector finds hard, and
     a class that it never predicts is never found.
 
     Args:
@@ -138,7 +138,7 @@ def rare_first() -> MeasureSelector:
     an image with e of them, with n there already, ln((1 + n + e) / (1 + n)), so that neither the
     batch nor a crowd fills up with one rare class. The largest sum over classes per cost is next.
     Inverse-frequency weighting with diminishing returns, without a paper. Cost: one pass over the
-    store; see `detal.strategies.marginal.LazyGreedy`. Failure mode: blind to what the detector
+    store; see `detal.strategies.lazy`. Failure mode: blind to what the detector
     finds hard; false detections of a rare class come first of all.
     """
 
@@ -210,11 +210,11 @@ def _far_from_labeled(greedy: LazyGreedy, candidates: Candidates) -> Callable[[i
     labeled = candidates.labeled.image_features
     if labeled is not None and len(labeled):
         nearest = space.distance_to_nearest(labeled).astype(np.float64)
-        greedy.base = nearest
+        greedy.queue.base = nearest
 
     def cover(index: int) -> None:
         np.minimum(nearest, space.distance_to(index), out=nearest)
-        greedy.base = nearest
+        greedy.queue.base = nearest
 
     return cover
 
@@ -227,15 +227,15 @@ def _walk(
     rest: str | None = None,
 ) -> Order:
     """Candidates by gain; if ``rest`` says why, those of no gain come last in a random order."""
-    while (index := greedy.best()) >= 0:
-        gain = greedy.gain(index)
+    while (index := greedy.queue.best()) >= 0:
+        gain = greedy.queue.gain(index)
         if rest is not None and gain <= 0:
             break
         taken = yield Choice(index, gain, why(index))
         greedy.close(index, taken=taken)
         if taken and taken_too is not None:
             taken_too(index)
-    for index in greedy.left().tolist():
+    for index in greedy.queue.left().tolist():
         yield Choice(index, 0.0, rest or "")
 
 
@@ -252,7 +252,7 @@ def _why_balanced(
     index: int, *, greedy: LazyGreedy, names: tuple[str, ...], short: Floats, measure: str
 ) -> str:
     label, amount, worth = _leading(greedy, index)
-    start = f"{measure} {greedy.base[index]:.3g}"
+    start = f"{measure} {greedy.queue.base[index]:.3g}"
     if worth <= 0:
         return f"{start}, shows no class that is short of objects"
     left = short[label] - greedy.have[label]

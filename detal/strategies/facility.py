@@ -22,6 +22,7 @@ from detal.strategies.candidates import Candidates
 from detal.strategies.clustering import assign, fit_centres
 from detal.strategies.fill import Choice, Order
 from detal.strategies.geometry import Space
+from detal.strategies.lazy import LazyQueue
 from detal.strategies.neighbours import SAMPLE, blocks_against, draw, unit_rows
 from detal.strategies.options import check_integer, check_number
 from detal.strategies.strategy import MeasureSelector
@@ -29,7 +30,6 @@ from detal.structures import Budget
 
 __all__ = ["facility_location", "prob_cover", "pure_radius"]
 
-_BATCH = 64
 _ROUNDING = 1e-6
 
 Floats = NDArray[np.float32]
@@ -216,29 +216,13 @@ def _highest(points: Floats, others: Floats) -> Floats:
 
 def _lazy_greedy(cover: _Cover, size: int, rng: np.random.Generator) -> Order:
     """Largest gain first; when nothing gains any more, the rest at random."""
-    bound = cover.gains(np.arange(size))
-    fresh = np.ones(size, dtype=np.bool_)
-    for rank in range(1, size + 1):
-        best = _refreshed_best(cover, bound, fresh)
-        if bound[best] <= 0:
-            break
-        taken = yield Choice(best, float(bound[best]), cover.why(float(bound[best]), rank))
-        bound[best] = -np.inf
+    queue = LazyQueue(cover.gains, costs=np.ones(size), rng=rng)
+    rank = 0
+    while (index := queue.best()) >= 0 and (gain := queue.gain(index)) > 0:
+        rank += 1
+        taken = yield Choice(index, gain, cover.why(gain, rank))
         if taken:
-            cover.add(best)
-            fresh[:] = False
-    for index in rng.permutation(np.flatnonzero(bound > -np.inf)).tolist():
+            cover.add(index)
+        queue.close(index, changed=taken)
+    for index in queue.left().tolist():
         yield Choice(index, 0.0, "drawn at random, as the whole pool is covered already")
-
-
-def _refreshed_best(cover: _Cover, bound: NDArray[np.float64], fresh: NDArray[np.bool_]) -> int:
-    """The candidate of the largest gain; brings bounds up to date from the top until it is sure."""
-    batch = _BATCH
-    while not fresh[best := int(bound.argmax())]:
-        stale = np.flatnonzero(~fresh & (bound > -np.inf))
-        if len(stale) > batch:
-            stale = stale[np.argpartition(-bound[stale], batch)[:batch]]
-        bound[stale] = cover.gains(stale)
-        fresh[stale] = True
-        batch *= 2
-    return best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from detal.reward import CategoryCurves, CurveTable, FittedCurves, Novelty, Rewa
 from detal.strategies.calibrated import reference_calibration
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
+from detal.strategies.lazy import LazyQueue
 from detal.strategies.strategy import MeasureSelector
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 
 __all__ = ["curve_greedy", "greedy"]
-
-_LEAST_COST = 1e-9
 
 
 def curve_greedy(
@@ -100,26 +98,20 @@ def greedy(
 
     ``by`` tells in the reasons what the gain rests on.
 
-    Lazy: a gain computed earlier bounds the present one from above, so only what is at the top of
-    the queue is computed again. Equal ones come in a random order.
+    Lazy (`LazyQueue`), as the gain of a table is submodular; equal ones come in a random order.
     """
-    costs = np.maximum(budget.costs(candidates.expected_boxes), _LEAST_COST)
     state = table.start()
-    gains = table.marginal_gain(state, np.arange(len(candidates)))
-    ties = rng.permutation(len(candidates))
-    queue = [(-gains[i] / costs[i], int(ties[i]), i, 0) for i in range(len(candidates))]
-    heapq.heapify(queue)
-    version = rank = 0
-    while queue:
-        key, tie, index, seen = heapq.heappop(queue)
-        if seen < version:
-            gain = float(table.marginal_gain(state, np.array([index]))[0])
-            heapq.heappush(queue, (-gain / costs[index], tie, index, version))
-            continue
+    queue = LazyQueue(
+        lambda index: table.marginal_gain(state, index),
+        costs=budget.costs(candidates.expected_boxes),
+        rng=rng,
+    )
+    rank = 0
+    while (index := queue.best()) >= 0:
         rank += 1
-        gain = -key * costs[index]
+        gain = queue.gain(index)
         why = f"expected to add {100 * gain:.3g} points of mAP{by}, {table.explain(state, index)}"
         taken = yield Choice(index, gain, f"{why}, rank {rank}")
         if taken:
             state = table.add(state, index)
-            version += 1
+        queue.close(index, changed=taken)

@@ -45,8 +45,8 @@ def test_bundles_without_objects(images) -> None:
         rng=rng,
     )
     for _ in images:
-        greedy.close(greedy.best(), taken=True)
-    assert greedy.best() == -1
+        greedy.close(greedy.queue.best(), taken=True)
+    assert greedy.queue.best() == -1
 
 
 def concave(labels: np.ndarray, have: np.ndarray, amounts: np.ndarray) -> np.ndarray:
@@ -55,13 +55,14 @@ def concave(labels: np.ndarray, have: np.ndarray, amounts: np.ndarray) -> np.nda
     return np.asarray(scale * (amounts - ((have + amounts) ** 2 - have**2) / 6))
 
 
-@pytest.mark.parametrize("block", [1, 64])
+@pytest.mark.parametrize("front", [1, 7, 64])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_lazy_choice_is_the_full_greedy_one(
-    seed: int, weight: float, block: int, monkeypatch
+    seed: int, weight: float, front: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr("detal.strategies.marginal._FIRST_BLOCK", block)
+    monkeypatch.setattr("detal.strategies.lazy._FRONT", front)
+    monkeypatch.setattr("detal.strategies.lazy._FIRST_BLOCK", 2)
     pool = random_pool(80, seed=seed, num_classes=4)
     bundles, rng = bundles_of(pool), np.random.default_rng(seed)
     costs, base = rng.uniform(1, 3, size=80), rng.uniform(size=80)
@@ -69,21 +70,21 @@ def test_lazy_choice_is_the_full_greedy_one(
     greedy = LazyGreedy(
         bundles, concave, costs=costs, num_classes=4, rng=np.random.default_rng(0), weight=weight
     )
-    greedy.base = base.copy()
+    greedy.queue.base = base.copy()
     have, left = np.zeros(4), list(range(80))
     for turn in range(80):
         worth = [concave(np.arange(4), have, counts[i]).sum() for i in left]
         value = (base[left] + weight * np.array(worth)) / costs[left]
-        index = greedy.best()
+        index = greedy.queue.best()
         assert value[left.index(index)] == pytest.approx(value.max(), abs=1e-9)
-        assert greedy.gain(index) == pytest.approx(value.max(), abs=1e-9)
+        assert greedy.queue.gain(index) / costs[index] == pytest.approx(value.max(), abs=1e-9)
         taken = turn % 3 != 1
         greedy.close(index, taken=taken)
         left.remove(index)
         have += counts[index] * taken
-        base = base * 0.9
-        greedy.base = base.copy()
-    assert greedy.best() == -1
+        base = base - 0.01 * rng.uniform(size=80)
+        greedy.queue.base = base.copy()
+    assert greedy.queue.best() == -1
     assert greedy.have == pytest.approx(have)
 
 
@@ -96,7 +97,7 @@ def test_equal_gains_are_drawn() -> None:
             costs=np.ones(200),
             num_classes=3,
             rng=np.random.default_rng(seed),
-        ).best()
+        ).queue.best()
         for seed in range(8)
     }
     assert len(first) > 4
