@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detal.errors import ConfigError
 from detal.features.expected_objects import Informativeness, expected_objects
@@ -13,12 +15,14 @@ from detal.reward import CategoryCurves, CurveTable, FittedCurves, Novelty, Rewa
 from detal.strategies.calibrated import reference_calibration
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
-from detal.strategies.lazy import LazyQueue
+from detal.strategies.lazy import LazyQueue, SampledQueue
 from detal.strategies.strategy import MeasureSelector
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 
 __all__ = ["curve_greedy", "greedy"]
+
+_LAZY_UP_TO = 200_000
 
 
 def curve_greedy(
@@ -98,12 +102,14 @@ def greedy(
 
     ``by`` tells in the reasons what the gain rests on.
 
-    Lazy (`LazyQueue`), as the gain of a table is submodular; equal ones come in a random order.
+    Lazy, as the gain of a table is submodular, and equal ones in a random order; stochastic above
+    200,000 candidates (`detal.strategies.lazy`).
     """
     state = table.start()
-    queue = LazyQueue(
+    queue = _queue(
         lambda index: table.marginal_gain(state, index),
         costs=budget.costs(candidates.expected_boxes),
+        amount=budget.amount,
         rng=rng,
     )
     rank = 0
@@ -115,3 +121,16 @@ def greedy(
         if taken:
             state = table.add(state, index)
         queue.close(index, changed=taken)
+
+
+def _queue(
+    gains: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    *,
+    costs: NDArray[np.float64],
+    amount: float,
+    rng: np.random.Generator,
+) -> LazyQueue | SampledQueue:
+    if len(costs) <= _LAZY_UP_TO:
+        return LazyQueue(gains, costs=costs, rng=rng)
+    picks = min(max(amount / float(costs.mean()), 1.0), len(costs))
+    return SampledQueue(gains, costs=costs, picks=picks, rng=rng)
