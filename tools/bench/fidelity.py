@@ -32,7 +32,7 @@ from detal.loop.study import Study, open_study  # noqa: E402
 from detal.loop.varied_batches import batch_names  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 
-STUDIES = {"sandbox": "sandbox_quick", "aquarium": "aquarium", "bccd": "bccd"}
+STUDIES = {"sandbox": "sandbox_fidelity", "aquarium": "aquarium", "bccd": "bccd"}
 RESULTS = ROOT / "data" / "results"
 COLUMNS = 4
 
