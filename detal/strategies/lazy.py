@@ -91,7 +91,8 @@ class LazyQueue:
     def close(self, index: int, *, changed: bool) -> None:
         """Offer candidate ``index`` no more; ``changed``: the gains of others may have fallen."""
         self._open[index] = False
-        self._version += changed
+        if changed:
+            self._version += 1
 
     def _advance(self) -> None:
         left = self.left()
