@@ -1,9 +1,9 @@
 """Average precision of each category as a function of the objects labelled.
 
-    AP_c(n) = top_c - drop_c * (n + 1) ** -exponent,    drop_c >= 0
+    AP_c(n) = top_c - drop_c * (1 + n / onset) ** -exponent,    drop_c >= 0
 
-rises with every object and flattens, as learning curves of detectors do. Shapes: C categories, V
-variants of the detector.
+rises with every object and flattens, as learning curves of detectors do: almost linearly up to
+about ``onset`` objects, like a power law beyond. Shapes: C categories, V variants of the detector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ __all__ = ["CategoryCurves", "fit_category_curves"]
 
 Floats = NDArray[np.float64]
 
-_EXPONENTS = np.linspace(0.1, 1.5, 29)
+_EXPONENT, _ONSET = 0.5, 10.0
+_EXPONENTS = np.geomspace(0.125, 2.0, 9)
+_ONSETS = np.geomspace(1.0, 100.0, 9)
+# How far, in natural logarithms, the shape of measured curves is expected to be from the prior's.
+_SHAPE_DEVIATION = np.log(3.0)
 _LEAST_VARIANCE = 1e-4
 _ROUNDS = 50
 
@@ -32,35 +36,42 @@ class CategoryCurves:
         top: (C,) AP that endless labels would reach.
         drop: (C,) what is missing without any label, >= 0.
         exponent: How fast the curves rise, > 0, shared by all categories.
+        onset: Objects from which on they flatten, > 0, shared by all categories.
         covariance: (C, 2, 2) uncertainty of top and drop; zero for a prior.
     """
 
     top: Floats
     drop: Floats
     exponent: float
+    onset: float
     covariance: Floats
 
     @staticmethod
-    def prior(num_classes: int, *, exponent: float = 0.5) -> CategoryCurves:
-        """Curves for when nothing was measured: the same for all, ``1 - (n + 1) ** -exponent``."""
+    def prior(
+        num_classes: int, *, exponent: float = _EXPONENT, onset: float = _ONSET
+    ) -> CategoryCurves:
+        """Curves for when nothing was measured: the same for all, from 0 to 1."""
         ones = np.ones(num_classes)
-        return CategoryCurves(ones, ones.copy(), exponent, np.zeros((num_classes, 2, 2)))
+        return CategoryCurves(ones, ones.copy(), exponent, onset, np.zeros((num_classes, 2, 2)))
 
     def ap(self, counts: Floats) -> Floats:
         """(..., C) AP at ``counts`` (..., C) labelled objects, >= 0."""
-        return self.top - self.drop * (counts + 1) ** -self.exponent
+        return self.top - self.drop * self._left(counts)
 
     def gain(self, labels: NDArray[np.int64], counts: Floats, added: Floats) -> Floats:
         """(n,) what ``added`` objects of class ``labels`` bring on top of ``counts``, each (n,)."""
-        before = (counts + 1) ** -self.exponent
-        return self.drop[labels] * (before - (counts + added + 1) ** -self.exponent)
+        return self.drop[labels] * (self._left(counts) - self._left(counts + added))
 
     def deviation(self, counts: Floats) -> Floats:
         """(..., C) standard deviation of `ap` at ``counts`` (..., C)."""
-        basis = (counts + 1) ** -self.exponent
+        basis = self._left(counts)
         c = self.covariance
         variance = c[:, 0, 0] - 2 * basis * c[:, 0, 1] + basis**2 * c[:, 1, 1]
         return np.asarray(np.sqrt(np.maximum(variance, 0)))
+
+    def _left(self, counts: Floats) -> Floats:
+        """Share of the drop that is left, in (0, 1]."""
+        return np.asarray((1 + counts / self.onset) ** -self.exponent)
 
 
 def fit_category_curves(counts: Floats, ap: Floats) -> CategoryCurves:
@@ -68,7 +79,9 @@ def fit_category_curves(counts: Floats, ap: Floats) -> CategoryCurves:
 
     Categories are pooled: top and drop of each are normal around a common mean with a common
     covariance, which the data choose (empirical Bayes by expectation maximisation); a category with
-    few or wild measurements follows the others. The exponent is the one of greatest likelihood.
+    few or wild measurements follows the others. Without a label nothing is found: each curve is
+    also measured at 0 objects, with an AP of 0. Exponent and onset are the most probable ones of a
+    grid, each log-normal around the prior's: few variants say little about the shape.
 
     Args:
         counts: (V, C) objects that each variant was trained on.
@@ -87,53 +100,66 @@ def fit_category_curves(counts: Floats, ap: Floats) -> CategoryCurves:
             "curves need at least one category that was measured at two different counts of "
             "labelled objects"
         )
-    fits = [_pooled_fit(counts, ap, known, float(exponent)) for exponent in _EXPONENTS]
+    origin = np.zeros((1, counts.shape[1]))
+    counts, ap = np.concatenate([origin, counts]), np.concatenate([origin, ap])
+    known = np.isfinite(ap)
+    fits = [
+        _pooled_fit(counts, ap, known, exponent=exponent, onset=onset)
+        for exponent in _EXPONENTS.tolist()
+        for onset in _ONSETS.tolist()
+    ]
     return max(fits, key=lambda fit: fit[0])[1]
 
 
 def _pooled_fit(
-    counts: Floats, ap: Floats, known: NDArray[np.bool_], exponent: float
+    counts: Floats, ap: Floats, known: NDArray[np.bool_], *, exponent: float, onset: float
 ) -> tuple[float, CategoryCurves]:
-    """Log likelihood (up to a constant) and curves for one exponent."""
-    num_classes = counts.shape[1]
-    designs = [
-        np.stack([np.ones(k.sum()), -((n[k] + 1) ** -exponent)], axis=1)
-        for n, k in zip(counts.T, known.T, strict=True)
-    ]
-    values = [y[k] for y, k in zip(ap.T, known.T, strict=True)]
-    everything, targets = np.concatenate(designs), np.concatenate(values)
-    mean = np.linalg.lstsq(everything, targets, rcond=None)[0]
-    noise = max(float(np.mean((targets - everything @ mean) ** 2)), _LEAST_VARIANCE)
+    """Log probability (up to a constant) and curves for one shape."""
+    design = np.stack([np.ones_like(counts), -((1 + counts / onset) ** -exponent)], axis=2)
+    design, values = design * known[:, :, None], np.where(known, ap, 0.0)  # (V, C, 2), (V, C)
+    squares = np.einsum("vci,vcj->cij", design, design)
+    products = np.einsum("vci,vc->ci", design, values)
+    mean = np.linalg.lstsq(design[known], values[known], rcond=None)[0]
+    noise = max(float(np.mean((values[known] - design[known] @ mean) ** 2)), _LEAST_VARIANCE)
     spread = np.eye(2) * max(noise, 0.01)
-    posterior_mean = np.tile(mean, (num_classes, 1))
-    covariance = np.tile(spread, (num_classes, 1, 1))
     for _ in range(_ROUNDS):
         inverse = np.linalg.inv(spread)
-        for c, (x, y) in enumerate(zip(designs, values, strict=True)):
-            covariance[c] = np.linalg.inv(x.T @ x / noise + inverse)
-            posterior_mean[c] = covariance[c] @ (x.T @ y / noise + inverse @ mean)
-        mean = posterior_mean.mean(axis=0)
-        apart = posterior_mean - mean
+        covariance = np.linalg.inv(squares / noise + inverse)  # (C, 2, 2)
+        fitted = np.einsum("cij,cj->ci", covariance, products / noise + inverse @ mean)
+        mean = fitted.mean(axis=0)
+        apart = fitted - mean
         spread = (covariance + apart[:, :, None] * apart[:, None, :]).mean(axis=0)
         spread += np.eye(2) * _LEAST_VARIANCE
-        squares = sum(
-            float(((y - x @ m) ** 2).sum() + np.einsum("ij,jk,ik->", x, v, x))
-            for x, y, m, v in zip(designs, values, posterior_mean, covariance, strict=True)
-        )
-        noise = max(squares / len(targets), _LEAST_VARIANCE)
-    drop = np.maximum(posterior_mean[:, 1], 0.0)
-    curves = CategoryCurves(posterior_mean[:, 0], drop, exponent, covariance)
-    return _log_likelihood(designs, values, mean, spread, noise), curves
+        residual = known * (values - np.einsum("vci,ci->vc", design, fitted))
+        unsure = np.einsum("cij,cij->", squares, covariance)
+        noise = max(float((residual**2).sum() + unsure) / known.sum(), _LEAST_VARIANCE)
+    curves = CategoryCurves(
+        top=fitted[:, 0],
+        drop=np.maximum(fitted[:, 1], 0.0),
+        exponent=exponent,
+        onset=onset,
+        covariance=covariance,
+    )
+    shape = np.log([exponent / _EXPONENT, onset / _ONSET]) / _SHAPE_DEVIATION
+    likelihood = _log_likelihood(design, values, known, mean=mean, spread=spread, noise=noise)
+    return likelihood - float(shape @ shape) / 2, curves
 
 
 def _log_likelihood(
-    designs: list[Floats], values: list[Floats], mean: Floats, spread: Floats, noise: float
+    design: Floats,
+    values: Floats,
+    known: NDArray[np.bool_],
+    *,
+    mean: Floats,
+    spread: Floats,
+    noise: float,
 ) -> float:
-    total = 0.0
-    for x, y in zip(designs, values, strict=True):
-        if len(y):
-            covariance = x @ spread @ x.T + noise * np.eye(len(y))
-            residual = y - x @ mean
-            _, log_det = np.linalg.slogdet(covariance)
-            total -= 0.5 * (log_det + residual @ np.linalg.solve(covariance, residual))
-    return float(total)
+    """Of the values of all categories; what is not known counts as known to be nought, for all."""
+    num_variants = len(values)
+    covariance = np.einsum("vci,ij,wcj->cvw", design, spread, design) + noise * np.eye(num_variants)
+    residual = (known * (values - design @ mean)).T  # (C, V)
+    log_det = np.linalg.slogdet(covariance)[1] - (~known).sum(axis=0) * np.log(noise)
+    distance = np.einsum(
+        "cv,cv->c", residual, np.linalg.solve(covariance, residual[:, :, None])[:, :, 0]
+    )
+    return float(-0.5 * (log_det + distance).sum())

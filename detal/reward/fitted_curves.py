@@ -26,7 +26,7 @@ __all__ = ["FittedCurves"]
 Floats = NDArray[np.float64]
 
 _FILE = "curves.json"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,7 @@ class FittedCurves:
             top=np.append(curves.top, curves.top.mean())[rows],
             drop=np.append(curves.drop, curves.drop.mean())[rows],
             exponent=curves.exponent,
+            onset=curves.onset,
             covariance=np.concatenate([curves.covariance, widest[None]])[rows],
         )
 
@@ -103,10 +104,11 @@ class FittedCurves:
             "points": {"counts": self.counts.tolist(), "ap": _without_nan(self.ap)},
             "labeled_counts": self.labeled_counts.tolist(),
             "curves": {
-                "formula": "AP(n) = top - drop * (n + 1) ** -exponent",
+                "formula": "AP(n) = top - drop * (1 + n / onset) ** -exponent",
                 "top": curves.top.tolist(),
                 "drop": curves.drop.tolist(),
                 "exponent": curves.exponent,
+                "onset": curves.onset,
                 "covariance": curves.covariance.tolist(),
             },
             "made_of": dict(self.made_of),
@@ -150,6 +152,7 @@ def _parsed(record: dict[str, Any]) -> FittedCurves:
         top=_floats(fitted["top"], (num_classes,)),
         drop=_floats(fitted["drop"], (num_classes,)),
         exponent=float(fitted["exponent"]),
+        onset=float(fitted["onset"]),
         covariance=_floats(fitted["covariance"], (num_classes, 2, 2)),
     )
     num_variants = len(points["counts"])

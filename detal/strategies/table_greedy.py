@@ -27,7 +27,6 @@ _LAZY_UP_TO = 200_000
 
 def curve_greedy(
     *,
-    exponent: float = 0.5,
     informativeness: Informativeness = "entropy",
     redundancy: bool | None = None,
     class_weights: ClassWeights = "none",
@@ -35,7 +34,7 @@ def curve_greedy(
 ) -> MeasureSelector:
     """Images whose expected objects raise the per-category learning curves most per cost.
 
-    Each class is expected to follow ``AP(n) = 1 - (n + 1) ** -exponent`` over its labelled objects,
+    Each class is expected to follow ``AP(n) = 1 - (1 + n / 10) ** -1/2`` over its labelled objects,
     or the curve fitted to it in a ``table``, so classes with few labels gain most, and each further
     object of a class in the batch gains less; an object that the detector is sure of counts little,
     and so does an image that resembles a labelled or picked one. Where there is a reference set,
@@ -46,7 +45,6 @@ def curve_greedy(
     of the design.
 
     Args:
-        exponent: How fast curves are expected to rise, > 0; a table has its own.
         informativeness: ``entropy`` discounts what the detector is sure of, ``none`` counts every
             expected object in full.
         redundancy: Discount images that resemble a labelled or picked one; needs image features.
@@ -54,8 +52,6 @@ def curve_greedy(
         class_weights: See `entropy`; ``{bicycle: 2}`` makes a class count twice.
         table: Folder of a table that ``detal tables build`` wrote.
     """
-    if exponent <= 0:
-        raise ConfigError(f"exponent must be > 0, got {exponent}")
     if informativeness not in ("entropy", "none"):
         raise ConfigError(f"informativeness must be entropy or none, got {informativeness!r}")
     check_class_weights(class_weights)
@@ -68,7 +64,7 @@ def curve_greedy(
         wanted = candidates.image_features is not None if redundancy is None else redundancy
         features = candidates.require_features("curve_greedy") if wanted else None
         gains = CurveTable(
-            CategoryCurves.prior(len(candidates.class_names), exponent=exponent)
+            CategoryCurves.prior(len(candidates.class_names))
             if fitted is None
             else fitted.for_classes(candidates.class_names),
             counts=candidates.labeled.class_counts,

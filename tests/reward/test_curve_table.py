@@ -16,7 +16,7 @@ def objects_of(images, **options):
 
 def table_of(images, counts=(3, 0, 8), novelty=None, weights=None) -> CurveTable:
     return CurveTable(
-        CategoryCurves.prior(3),
+        CategoryCurves.prior(3, onset=1.0),
         counts=np.array(counts),
         objects=objects_of(images, informativeness="none"),
         class_names=("cat", "dog", "owl"),

@@ -33,7 +33,7 @@ def test_round_trip(table: FittedCurves, tmp_path: Path) -> None:
     assert again.made_of == table.made_of
     for name in ("counts", "ap", "labeled_counts"):
         np.testing.assert_array_equal(getattr(again, name), getattr(table, name))
-    for name in ("top", "drop", "covariance", "exponent"):
+    for name in ("top", "drop", "covariance", "exponent", "onset"):
         np.testing.assert_array_equal(getattr(again.curves, name), getattr(table.curves, name))
     assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["curves.json"]
 
@@ -56,7 +56,7 @@ def test_other_classes_are_refused(table: FittedCurves) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"version": 2}, "version 1 is needed, found 2", id="version"),
+        pytest.param({"version": 1}, "version 2 is needed, found 1", id="version"),
         pytest.param({"class_names": ["cat"]}, r"shape \(1,\) is needed", id="shape"),
         pytest.param({"curves": None}, "must be a table of category curves", id="section"),
     ],

@@ -38,7 +38,7 @@ def table(tmp_path: Path) -> str:
 def test_fitted_curves_take_the_place_of_the_prior(table: str) -> None:
     pool = replace(
         pool_of([[(0, 0.5)], [(1, 0.5)]]),
-        labeled=Labeled(class_counts=np.array([40, 3, 0])),
+        labeled=Labeled(class_counts=np.array([60, 30, 0])),
     )
     assert picks(pool) == ("001",)  # fewest labels
     assert picks(pool, table=table) == ("000",)  # steepest curve
