@@ -19,10 +19,11 @@ from detal.loop.varied_batches import Start, true_objects
 from detal.reward import CategoryCurves, CurveTable, Novelty
 from detal.strategies import MeasureSelector
 from detal.strategies.calibrated import reference_calibration
+from detal.strategies.change_table import output_change_table
 from detal.strategies.scored import box_count, entropy
 from detal.structures import Budget
 
-__all__ = ["SEE_THE_TRUTH", "TABLES", "Predictor", "predictions"]
+__all__ = ["NEED_A_REFERENCE", "SEE_THE_TRUTH", "TABLES", "Predictor", "predictions"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -60,10 +61,12 @@ def predictions(
         start: What the tables may know, and more.
         batches: Candidates of each, in the order they were picked.
         rng: Source of everything random in the tables.
-        tables: By name; `TABLES` by default.
+        tables: By name; `TABLES` by default, without those that miss a reference set.
     """
     found = {}
     for name, build in (TABLES if tables is None else tables).items():
+        if name in NEED_A_REFERENCE and start.candidates.reference is None:
+            continue
         table = build(start, rng)
         by_class = table.class_gain
         found[name] = Compared(
@@ -96,6 +99,12 @@ def _curve(
         if features is None
         else Novelty(features, candidates.labeled.image_features, rng),
     )
+    return Predictor(table.gain, table.class_gain)
+
+
+def _change(start: Start, rng: np.random.Generator) -> Predictor:
+    """The output change table."""
+    table = output_change_table(start.candidates, rng)
     return Predictor(table.gain, table.class_gain)
 
 
@@ -142,6 +151,7 @@ TABLES: dict[str, Build] = {
         _curve, informativeness="entropy", novelty=True, calibrated=False
     ),
     "curve_counts": _curve,
+    "change": _change,
     "rare_boxes": _rare_boxes,
     "entropy_sum": partial(_summed, strategy=entropy(aggregation="sum")),
     "expected_boxes": partial(_summed, strategy=box_count()),
@@ -151,6 +161,9 @@ TABLES: dict[str, Build] = {
 }
 """Tables by name. The ``curve`` ones are category curve tables on prior curves: as `curve_greedy`
 has it, without one of its corrections, and ``curve_counts`` without both of its discounts."""
+
+NEED_A_REFERENCE = frozenset({"change"})
+"""Tables that are left out of a study without a reference set."""
 
 SEE_THE_TRUTH = frozenset({"true_counts", "true_counts_novelty"})
 """Tables that are told the true objects: what is lost by expecting them."""

@@ -16,7 +16,7 @@ from detal.strategies.strategy import MeasureSelector
 from detal.strategies.table_greedy import greedy
 from detal.structures import Annotations, Budget, Detections
 
-__all__ = ["change_greedy"]
+__all__ = ["change_greedy", "output_change_table"]
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +41,31 @@ def change_greedy() -> MeasureSelector:
     def select(candidates: Candidates, budget: Budget, rng: np.random.Generator) -> Order:
         if len(candidates) == 0:
             return
-        seen, truth = _reference(candidates)
-        calibration = fit_calibration(seen, match_detections(seen, truth))
-        seen, truth = _some_images(seen, truth, most=_MOST_INFLUENCES // len(candidates), rng=rng)
-        table = OutputChangeTable(
-            ReferenceOutputs(seen, truth, labeled=_outputs(candidates.labeled)),
-            candidates.chunks(),
-            num_images=len(candidates),
-            calibration=calibration,
-            class_names=candidates.class_names,
-        )
-        finite = np.asarray(np.isfinite(table.influence).all(axis=1))
-        candidates.refuse(~finite, "object features and scores must be finite")
-        yield from greedy(table, candidates, budget, rng)
+        yield from greedy(output_change_table(candidates, rng), candidates, budget, rng)
 
     return MeasureSelector(select=select)
+
+
+def output_change_table(candidates: Candidates, rng: np.random.Generator) -> OutputChangeTable:
+    """The table of the candidates, beside their reference set; see `change_greedy`.
+
+    Raises:
+        ConfigError: If there is no reference set or the detector gives no object features.
+        DataError: If a feature or score is not finite, naming the image.
+    """
+    seen, truth = _reference(candidates)
+    calibration = fit_calibration(seen, match_detections(seen, truth))
+    seen, truth = _some_images(seen, truth, most=_MOST_INFLUENCES // len(candidates), rng=rng)
+    table = OutputChangeTable(
+        ReferenceOutputs(seen, truth, labeled=_outputs(candidates.labeled)),
+        candidates.chunks(),
+        num_images=len(candidates),
+        calibration=calibration,
+        class_names=candidates.class_names,
+    )
+    finite = np.asarray(np.isfinite(table.influence).all(axis=1))
+    candidates.refuse(~finite, "object features and scores must be finite")
+    return table
 
 
 def _reference(candidates: Candidates) -> tuple[Detections, Annotations]:

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from detal.errors import ConfigError, DataError
-from detal.loop.compared_tables import SEE_THE_TRUTH, TABLES, predictions
+from detal.loop.compared_tables import NEED_A_REFERENCE, SEE_THE_TRUTH, TABLES, predictions
 from detal.loop.varied_batches import Start, batch_names, true_objects, varied_batches
 from detal.reward import CategoryCurves
 from detal.strategies import Candidates
 from detal.strategies.candidates import Labeled
+from detal.strategies.change_table import output_change_table
 from detal.structures import Annotations
 from tests.features.factories import detections_of
+from tests.strategies.factories import random_pool
 
 CLASSES = ("cat", "dog", "owl")
 BOXES = 20.0
@@ -133,7 +135,7 @@ class TestPredictions:
         self, start: Start, rng: np.random.Generator
     ) -> None:
         found = predictions(start, [np.array([0]), np.array([1, 2])], rng=rng)
-        assert set(found) == set(TABLES)
+        assert set(found) == set(TABLES) - NEED_A_REFERENCE
         assert set(TABLES) > SEE_THE_TRUTH
         for name, compared in found.items():
             assert compared.gain.shape == (2,), name
@@ -141,6 +143,17 @@ class TestPredictions:
             if compared.class_gain is not None:
                 # One weight for all classes: the gain is the mean of the classes' gains.
                 assert compared.class_gain.mean(axis=1) == pytest.approx(compared.gain), name
+
+    def test_with_a_reference_set_output_changes_are_told_too(self) -> None:
+        pool = random_pool(12, seed=2)
+        truth = Annotations.from_lists([np.zeros((0, 4))] * 12, [np.zeros(0)] * 12)
+        start = Start(candidates=pool, truth=truth)
+        batch = np.array([3, 1, 7])
+        tables = {name: TABLES[name] for name in NEED_A_REFERENCE}
+        found = predictions(start, [batch], rng=np.random.default_rng(0), tables=tables)
+        table = output_change_table(pool, np.random.default_rng(0))
+        assert found["change"].gain == pytest.approx([table.gain(batch)])
+        assert found["change"].class_gain == pytest.approx(table.class_gain(batch)[None])
 
     def test_by_hand(self, start: Start, rng: np.random.Generator) -> None:
         batch = np.array([0, 2])
