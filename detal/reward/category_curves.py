@@ -119,7 +119,7 @@ def _pooled_fit(
     design, values = design * known[:, :, None], np.where(known, ap, 0.0)  # (V, C, 2), (V, C)
     squares = np.einsum("vci,vcj->cij", design, design)
     products = np.einsum("vci,vc->ci", design, values)
-    mean: Floats = np.linalg.lstsq(design[known], values[known], rcond=None)[0]
+    mean = np.asarray(np.linalg.lstsq(design[known], values[known], rcond=None)[0], np.float64)
     noise = max(float(np.mean((values[known] - design[known] @ mean) ** 2)), _LEAST_VARIANCE)
     spread = np.eye(2) * max(noise, 0.01)
     for _ in range(_ROUNDS):
