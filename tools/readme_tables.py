@@ -131,8 +131,8 @@ def cost_table(result: dict[str, Any]) -> str:
 def match_table(result: dict[str, Any]) -> str:
     """Time per subset mAP beside pycocotools and hotcoco."""
     lines = [
-        "| detections an image | detal, ms per subset | hotcoco | pycocotools | faster than hotcoco "
-        "| than pycocotools |",
+        "| detections an image | detal, ms per subset | hotcoco | pycocotools | over hotcoco "
+        "| over pycocotools |",
         "|---|---|---|---|---|---|",
     ]
     for detections, row in result["by_detections_per_image"].items():
