@@ -9,6 +9,7 @@ from typing import Any
 from detal.config import DetectorConfig, TrainingConfig
 from detal.datasets import Dataset
 from detal.detectors import build_torchvision
+from detal.detectors.weights import read_state_dict
 from detal.errors import ConfigError
 from detal.manifests import staged_folder, write_yolo_dataset
 from detal.training import TorchvisionTraining, TrainResult, train_torchvision, train_yolo
@@ -24,6 +25,7 @@ def train_detector(
     seed: int,
     device: str,
     keep_steps: Sequence[int] = (),
+    start: Path | None = None,
 ) -> TrainResult:
     """Train a detector on a labelled dataset.
 
@@ -35,12 +37,14 @@ def train_detector(
         device: ``auto``, ``cpu``, ``cuda[:i]`` or ``mps``.
         keep_steps: Early steps, ascending, whose weights are kept: in the folder of
             ``TrainResult.weights`` (`detal.training.early_weights`).
+        start: Checkpoint of the same kind and classes to go on from, in place of ``config``'s
+            ``init`` and ``backbone``.
 
     Raises:
         ConfigError: If the trainer does not know a setting.
     """
     train = _train_yolo if config.type == "yolo" else _train_torchvision
-    return train(config, dataset, output, seed, device, tuple(keep_steps))
+    return train(config, dataset, output, seed, device, tuple(keep_steps), start)
 
 
 def detector_config(
@@ -77,6 +81,7 @@ def _train_yolo(
     seed: int,
     device: str,
     keep_steps: tuple[int, ...],
+    start: Path | None,
 ) -> TrainResult:
     data = output / "data"
     if not data.exists():
@@ -85,8 +90,8 @@ def _train_yolo(
     return train_yolo(
         data_yaml=data / "data.yaml",
         output=output / "run",
-        init=config.init,
-        backbone=None if config.backbone is None else Path(config.backbone),
+        init=config.init if start is None else start,
+        backbone=None if start or config.backbone is None else Path(config.backbone),
         steps=config.steps,
         image_size=config.image_size,
         batch_size=config.batch_size,
@@ -104,6 +109,7 @@ def _train_torchvision(
     seed: int,
     device: str,
     keep_steps: tuple[int, ...],
+    start: Path | None,
 ) -> TrainResult:
     if config.backbone is not None:
         raise ConfigError("training.backbone works with YOLO only")
@@ -120,4 +126,6 @@ def _train_torchvision(
     model = build_torchvision(
         config.init, num_classes=len(dataset.class_names), image_size=config.image_size, seed=seed
     )
+    if start is not None:
+        model.load_state_dict(read_state_dict(start))
     return train_torchvision(model, dataset, output=output, training=training, device=device)
