@@ -48,7 +48,7 @@ from detal.strategies.clustering import assign, fit_centres
 from detal.strategies.variant_table import unit_features
 from detal.structures import Budget
 
-__all__ = ["GroupPool", "build_groups", "images_of"]
+__all__ = ["GroupPool", "build_groups", "group_candidates", "images_of"]
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def build_groups(
     """
     made = folder / "groups" / "groups.json"
     if not made.exists():
-        write_json(made, _grouped(variants, pool))
+        write_json(made, group_candidates(variants, pool))
     groups = json.loads(made.read_text(encoding="utf-8"))
     points = _points(variants, pool, groups, folder / "groups", report)
     controls = variants.tables.groups.controls
@@ -131,7 +131,7 @@ def _steps(variants: Variants) -> int:
     return asked or max(variants.training.steps // _PART_OF_THE_STEPS, 1)
 
 
-def _grouped(variants: Variants, pool: GroupPool) -> dict[str, Any]:
+def group_candidates(variants: Variants, pool: GroupPool) -> dict[str, Any]:
     """Centres, sizes and the images that each variant is trained on, as JSON holds it."""
     settings, candidates = variants.tables.groups, pool.candidates
     features = unit_features(candidates.require_features("a table of candidate groups"))
