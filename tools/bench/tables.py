@@ -2,11 +2,11 @@
 
     python tools/bench/tables.py --output data/results/tables_cost.json
 
-A generated sandbox is scored with the sandbox's own checkpoint, and all tables are built from what
-was said about 1,000 of its pool images: the match table of the reference set, the category curve
-table (fit included), the output change table, and the groups of the variant table (clusters,
-pseudo-labels, composition). Larger pools repeat the detections of these images, with features that
-differ a little; scoring them is taken to be as many times as dear. CPU seconds on one thread.
+The sandbox is scored with its own checkpoint, and all tables are built from what was said about the
+pool: the match table of the reference set, the category curve table (fit included), the output
+change table, and the groups of the variant table (clusters, pseudo-labels, composition). Larger
+pools repeat the detections of these images, with features that differ a little; scoring them is
+taken to be as many times as dear. CPU seconds on one thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from detal.runs.pool import candidate_pool  # noqa: E402
 from detal.runs.provenance import commit, machine, versions  # noqa: E402
 from detal.runs.scoring import Scorer  # noqa: E402
 from detal.runs.variants import Variants  # noqa: E402
-from detal.sandbox import make_sandbox  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 from detal.strategies import Candidates, Chunk  # noqa: E402
 from detal.strategies.change_table import change_table  # noqa: E402
@@ -49,10 +48,10 @@ from detal.strategies.table_greedy import curve_table  # noqa: E402
 from detal.strategies.variant_table import variant_table  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
-IMAGES = 1_000
 BATCH_IMAGES = 100
 MOST_INFLUENCES = 2**27
-SEED_WEIGHTS = ROOT / "data" / "sandbox" / "yolo_seed.pt"
+SANDBOX = ROOT / "data" / "sandbox"
+SEED_WEIGHTS = SANDBOX / "yolo_seed.pt"
 JITTER = 1e-3
 
 
@@ -60,15 +59,14 @@ def main() -> None:
     """Measure, print, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=None)
-    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="multiples of 1,000")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="of larger pools")
     args = parser.parse_args()
     torch.set_num_threads(1)
     scratch = Path(tempfile.mkdtemp(prefix="detal-bench-"))
-    pool, scoring_s = scored_sandbox(scratch)
+    pool, image_s = scored_sandbox(scratch)
     rows = {}
-    for size in args.sizes:
-        tables = build_all(repeated(pool, size), scratch)
-        rows[str(size)] = {"scoring_s": scoring_s * size / IMAGES, "tables_s": tables}
+    for size in (len(pool.candidates), *args.sizes):
+        rows[str(size)] = {"scoring_s": image_s * size, "tables_s": build_all(repeated(pool, size))}
         print(size, rows[str(size)], flush=True)
     shutil.rmtree(scratch)
     result = {
@@ -84,9 +82,7 @@ def main() -> None:
 
 
 def scored_sandbox(scratch: Path) -> tuple[GroupPool, float]:
-    """The candidates of a generated sandbox, and the CPU seconds that scoring the pool took."""
-    folder = scratch / "sandbox"
-    make_sandbox(folder, images=2 * IMAGES, workers=1)
+    """The candidates of the sandbox, and the CPU seconds that scoring took for each."""
     detector = load_yolo(SEED_WEIGHTS, device="cpu", image_size=160)
     scorer = Scorer(
         detector=detector,
@@ -98,15 +94,15 @@ def scored_sandbox(scratch: Path) -> tuple[GroupPool, float]:
         load_member=lambda path: detector,
     )
     labeled, reference = (
-        scorer.score(open_dataset(folder / f"{name}.json"), title="")[0]
+        scorer.score(open_dataset(SANDBOX / f"{name}.json"), title="")[0]
         for name in ("seed", "reference")
     )
-    images = open_dataset(folder / "pool_truth.json").take(np.arange(IMAGES))
+    images = open_dataset(SANDBOX / "pool.json")
     started = time.process_time()
     scored, _ = scorer.score(images, title="")
     seconds = time.process_time() - started
     found = candidate_pool(scored, labeled, class_names=detector.class_names, reference=reference)
-    return GroupPool(found.candidates, found.scored.dataset, BATCH_IMAGES), seconds
+    return GroupPool(found.candidates, found.scored.dataset, BATCH_IMAGES), seconds / len(images)
 
 
 def repeated(pool: GroupPool, size: int) -> GroupPool:
@@ -139,7 +135,7 @@ def repeated(pool: GroupPool, size: int) -> GroupPool:
     )
 
 
-def build_all(pool: GroupPool, scratch: Path) -> dict[str, float]:
+def build_all(pool: GroupPool) -> dict[str, float]:
     """CPU seconds of each table."""
     candidates = pool.candidates
     rng = generator(0, "bench", "tables")
@@ -149,7 +145,7 @@ def build_all(pool: GroupPool, scratch: Path) -> dict[str, float]:
         "change": timed(
             lambda: change_table(candidates, rng, most=MOST_INFLUENCES // len(candidates))
         ),
-        "groups": timed(lambda: groups(pool, scratch)),
+        "groups": timed(lambda: groups(pool)),
     }
 
 
@@ -195,10 +191,10 @@ def curves(candidates: Candidates) -> None:
     made.marginal_gain(made.start(), np.arange(len(candidates)))
 
 
-def groups(pool: GroupPool, scratch: Path) -> None:
+def groups(pool: GroupPool) -> None:
     """Clusters and pseudo-labels, shrinkage, and the table of the candidates."""
     candidates = pool.candidates
-    labeled = open_dataset(scratch / "sandbox" / "seed.json")
+    labeled = open_dataset(SANDBOX / "seed.json")
     variants = Variants(
         labeled=labeled,
         reference=labeled,
