@@ -24,6 +24,7 @@ Shapes: P candidates, G groups.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.datasets import Dataset
+from detal.errors import ConfigError
 from detal.reward import GroupGains
 from detal.reward.json_file import write_json
 from detal.runs.pseudo_labels import Teacher, joined
@@ -72,6 +74,17 @@ class GroupPool:
     images: Dataset
     batch_images: int
 
+    def digest(self) -> str:
+        """What the candidates are: their ids, and what the detector sees in them.
+
+        Raises:
+            ConfigError: If the detector gives no image features.
+        """
+        features = self.candidates.require_features("a table of candidate groups")
+        content = hashlib.blake2b("\x1f".join(self.candidates.image_ids).encode(), digest_size=16)
+        content.update(np.ascontiguousarray(features).data)
+        return content.hexdigest()
+
 
 def images_of(budget: Budget, candidates: Candidates) -> int:
     """Images that a budget buys of candidates on average, at least 1."""
@@ -97,12 +110,15 @@ def build_groups(
         report: Called with the variants that are done and all of them.
 
     Raises:
-        ConfigError: If the detector gives no image features.
+        ConfigError: If the detector gives no image features, or the folder's groups are of other
+            candidates.
     """
-    made = folder / "groups" / "groups.json"
+    made, seen = folder / "groups" / "groups.json", pool.digest()
     if not made.exists():
-        write_json(made, group_candidates(variants, pool))
+        write_json(made, {**group_candidates(variants, pool), "candidates": seen})
     groups = json.loads(made.read_text(encoding="utf-8"))
+    if groups["candidates"] != seen:
+        raise ConfigError(f"{made} holds groups of other candidates: choose another output")
     points = _points(variants, pool, groups, folder / "groups", report)
     controls = variants.tables.groups.controls
     table = GroupGains(
@@ -116,6 +132,7 @@ def build_groups(
         control_ap=np.array([point["ap"] for point in points[:controls]], dtype=np.float64),
         made_of={
             **variants.record(origin),
+            "candidates": {"images": len(pool.candidates), "digest": seen},
             "groups": variants.tables.groups.model_dump(mode="json"),
             "steps": _steps(variants),
             "seconds": [point["seconds"] for point in points],

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
@@ -107,8 +106,8 @@ def round_tables(
     origin = variants.origin() if names else {}
     for name in names:
         made_of = _made_of(name, variants, pool, origin)
-        key = _digest(json.dumps(made_of, sort_keys=True).encode())
-        folder = root / f"{name}-{key[:16]}"
+        key = hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=8)
+        folder = root / f"{name}-{key.hexdigest()}"
         report = (progress or _silent)(_TITLES[name])
         with _held(folder):
             write_json(folder / "build.json", made_of)
@@ -172,15 +171,8 @@ def _made_of(
     }
     if name == "curves":
         return {**made_of, "tables": tables}
-    candidates = pool.candidates
-    features = candidates.require_features("a table of candidate groups")
-    ids = "\x1f".join(candidates.image_ids).encode()
-    seen = _digest(ids + np.ascontiguousarray(features).tobytes())
-    return {**made_of, "groups": {**groups, "batch_images": pool.batch_images}, "candidates": seen}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    groups["batch_images"] = pool.batch_images
+    return {**made_of, "groups": groups, "candidates": pool.digest()}
 
 
 def _claim(config: TablesConfig, made_of: dict[str, Any]) -> None:

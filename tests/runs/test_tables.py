@@ -148,6 +148,10 @@ def test_groups_of_a_pool_resume_after_a_stop_and_stand_beside_the_curves(
     build_table(asked)
     assert trained == []
     assert (output / "groups.json").read_bytes() == first
+    path = output / "groups" / "groups.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["candidates"], "other"))
+    with pytest.raises(ConfigError, match="holds groups of other candidates"):
+        build_table(asked)
     assert [path.name for path in draw_tables(output)] == ["curves.png", "groups.png"]
     rows = read_group_gains(output)
     assert [row["trained"] for row in rows] == [5, 5]
