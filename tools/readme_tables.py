@@ -215,7 +215,7 @@ def tables_cost_table(result: dict[str, Any]) -> str:
     lines += [
         "",
         "CPU seconds on one thread, the variants' training aside. The sandbox's pool, scored with "
-        f"its own small YOLO at 160 px, and {result['reference_images']:,} reference images; "
+        f"its own small YOLO at 160 px, and {result['reference']['images']:,} reference images; "
         "larger pools repeat what was said about these, and scoring is taken to be as many times "
         "as dear. "
         f"{result['machine']['processor']}; commit {result['commit']}; `{result['command']}`.",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_one_group_and_one_class() -> None:
         pytest.param([[NAN, 0.1]], [[0.4, NAN]] * 2, "with ground truth", id="no-class"),
     ],
 )
-def test_nothing_to_go_by(groups: list, controls: list, message: str) -> None:
+def test_nothing_to_go_by(groups: list[Any], controls: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         shrunk_gains(np.array(groups), np.array(controls))
 

@@ -1,5 +1,7 @@
 """The variant table: compositions worked out by hand, and what holds whatever was measured."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,7 +63,11 @@ def test_what_was_labelled_since_counts_as_picked() -> None:
     gains = group_gains(
         [[0.6, 0.5, 0.5]] * 2, [[0.5, 0.5, 0.5]] * 2, labeled=[3, 0], trained=[2, 2]
     )
-    options = {"groups": np.array([0, 1]), "amounts": np.ones(2), "class_names": NAMES}
+    options: dict[str, Any] = {
+        "groups": np.array([0, 1]),
+        "amounts": np.ones(2),
+        "class_names": NAMES,
+    }
     fresh = VariantTable(gains, **options, labeled=np.array([3, 0]))
     later = VariantTable(gains, **options, labeled=np.array([5, 0]))
     before = fresh.marginal_gain(fresh.start(), np.arange(2))

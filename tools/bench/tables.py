@@ -46,6 +46,7 @@ from detal.strategies import Candidates, Chunk  # noqa: E402
 from detal.strategies.change_table import change_table  # noqa: E402
 from detal.strategies.table_greedy import curve_table  # noqa: E402
 from detal.strategies.variant_table import variant_table  # noqa: E402
+from detal.structures import Detections  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 BATCH_IMAGES = 100
@@ -68,10 +69,11 @@ def main() -> None:
     for size in (len(pool.candidates), *args.sizes):
         rows[str(size)] = {"scoring_s": image_s * size, "tables_s": build_all(repeated(pool, size))}
         print(size, rows[str(size)], flush=True)
+    reference = open_reference(pool)
     shutil.rmtree(scratch)
     result = {
         "sizes": rows,
-        "reference_images": len(open_reference(pool)),
+        "reference": {"images": len(reference), "detections": reference.num_boxes},
         "command": " ".join(["python", "tools/bench/tables.py", *sys.argv[1:]]),
         "commit": commit(ROOT),
         "machine": machine(),
@@ -156,7 +158,7 @@ def timed(build: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def open_reference(pool: GroupPool) -> Any:
+def open_reference(pool: GroupPool) -> Detections:
     """What the detector says about the reference set."""
     reference = pool.candidates.reference
     if reference is None or reference.detections is None:
