@@ -21,6 +21,8 @@ from detal.loop.study import Study, open_study
 from detal.loop.summary import read_points, write_summary
 from detal.runs import curve_variants
 from detal.runs.pool import candidate_pool
+from detal.runs.training import train_detector
+from detal.runs.variants import measure as measure_variant
 from detal.strategies import QueryStrategy, make_strategy
 from detal.structures import Budget
 from tests.runs.factories import scored_pool
@@ -366,15 +368,14 @@ def test_variants_of_an_arm_see_what_is_labelled_and_the_reference_set_alone(
     study = replace(study, config=small, reference=reference)
     run_initial(study, 0)
     seen: dict[str, list[list[str]]] = {"trained": [], "measured": []}
-    train, measure = curve_variants.train_detector, curve_variants.measure
 
     def spy_train(training: Any, dataset: Dataset, **options: Any) -> Any:
         seen["trained"].append(dataset.images["path"].to_list())
-        return train(training, dataset, **options)
+        return train_detector(training, dataset, **options)
 
     def spy_measure(variants: Any, *args: Any, **options: Any) -> Any:
         seen["measured"].append(variants.reference.images["path"].to_list())
-        return measure(variants, *args, **options)
+        return measure_variant(variants, *args, **options)
 
     monkeypatch.setattr(curve_variants, "train_detector", spy_train)
     monkeypatch.setattr(curve_variants, "measure", spy_measure)

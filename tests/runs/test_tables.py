@@ -17,6 +17,7 @@ from detal.runs import curve_variants, group_variants, table_view, variants
 from detal.runs.table_view import draw_curves, draw_tables, read_group_gains, read_outlook
 from detal.runs.tables import build_table
 from detal.runs.training import train_detector
+from detal.runs.variants import measure as measure_variant
 from tests.reward.factories import group_gains
 
 SANDBOX = Path(__file__).resolve().parents[2] / "data" / "sandbox"
@@ -118,13 +119,13 @@ def test_groups_of_a_pool_resume_after_a_stop_and_stand_beside_the_curves(
             "groups": {"number": 2, "images": 5, "steps": 1, "controls": 2, "min_score": 0.4},
         },
     )
-    real, calls = group_variants.measure, []
+    calls: list[Any] = []
 
     def measure(*args: Any, **options: Any) -> Any:
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(*args, **options)
+        return measure_variant(*args, **options)
 
     monkeypatch.setattr(group_variants, "measure", measure)
     with pytest.raises(KeyboardInterrupt):
