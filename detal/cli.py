@@ -491,16 +491,15 @@ def _print_curves(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_groups(rows: list[dict[str, Any]]) -> None:
-    table = Table(
-        "group", "images", "trained on", "boxes", "measured", "gain", "± (95 %)", "most for"
-    )
+    table = Table("group", "trained on", "boxes", "measured", "gain", "± (95 %)", "most for")
     for row in rows:
-        counts = [f"{row[key]:,}" for key in ("images", "trained", "pseudo_boxes")]
+        images = f"{row['trained']:,} of {row['images']:,} images"
         gains = [
             "" if row[key] is None else f"{100 * row[key]:+.2f}" for key in ("measured", "gain")
         ]
         reach, classes = f"{100 * row['interval']:.2f}", Text(", ".join(row["classes"]))
-        table.add_row(f"{row['group']}", *counts, *gains, reach, classes)
+        boxes = f"{row['pseudo_boxes']:,}"
+        table.add_row(f"{row['group']}", images, boxes, *gains, reach, classes)
     Console().print(table)
 
 

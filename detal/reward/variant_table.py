@@ -135,13 +135,13 @@ class VariantTable:
         """See `RewardTable`."""
         worth = self._added(state, np.array([candidate]))[0]
         named = [
-            f"{self._names[label]} ({100 * worth[label]:.2g})"
+            self._names[label]
             for label in np.argsort(-worth, kind="stable")[:_CLASSES_NAMED]
             if worth[label] > 0
         ]
         group = int(self.groups[candidate])
         where = f"group {group + 1} of {len(state.held)}"
-        return f"most for {', '.join(named)}, {where}" if named else f"nothing from {where}"
+        return f"as {where}, which gained most for {', '.join(named)}" if named else f"as {where}"
 
     def _state(self, held: Floats) -> GroupState:
         effect = np.minimum(1, self._share * _returns(held)[:, None])

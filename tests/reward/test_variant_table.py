@@ -101,8 +101,8 @@ def test_a_group_without_a_variant_is_worth_the_mean() -> None:
 
 
 def test_words(table: VariantTable) -> None:
-    assert table.explain(table.start(), 2) == "most for dog (40), group 2 of 2"
-    assert table.explain(table.start(), 3) == "nothing from group 2 of 2"
+    assert table.explain(table.start(), 2) == "as group 2 of 2, which gained most for dog"
+    assert table.explain(table.start(), 3) == "as group 2 of 2"
 
 
 @given(
