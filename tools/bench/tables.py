@@ -43,14 +43,13 @@ from detal.runs.scoring import Scorer  # noqa: E402
 from detal.runs.variants import Variants  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 from detal.strategies import Candidates, Chunk  # noqa: E402
-from detal.strategies.change_table import change_table  # noqa: E402
+from detal.strategies.change_table import output_change_table  # noqa: E402
 from detal.strategies.table_greedy import curve_table  # noqa: E402
 from detal.strategies.variant_table import variant_table  # noqa: E402
 from detal.structures import Detections  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 BATCH_IMAGES = 100
-MOST_INFLUENCES = 2**27
 SANDBOX = ROOT / "data" / "sandbox"
 SEED_WEIGHTS = SANDBOX / "yolo_seed.pt"
 JITTER = 1e-3
@@ -144,9 +143,7 @@ def build_all(pool: GroupPool) -> dict[str, float]:
     return {
         "match": timed(lambda: match_table(candidates)),
         "curves": timed(lambda: curves(candidates)),
-        "change": timed(
-            lambda: change_table(candidates, rng, most=MOST_INFLUENCES // len(candidates))
-        ),
+        "change": timed(lambda: output_change_table(candidates, rng)),
         "groups": timed(lambda: groups(pool)),
     }
 
