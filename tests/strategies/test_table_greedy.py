@@ -90,7 +90,7 @@ def test_a_reference_set_without_detections_changes_nothing() -> None:
 def test_curves_that_the_run_fitted(table: str) -> None:
     pool = replace(
         pool_of([[(0, 0.5)], [(1, 0.5)]]),
-        labeled=Labeled(class_counts=np.array([40, 3, 0])),
+        labeled=Labeled(class_counts=np.array([60, 30, 0])),
     )
     measured = replace(pool, tables=MeasuredTables(curves=FittedCurves.load(Path(table))))
     assert picks(measured) == ("001",)  # prior unless asked
