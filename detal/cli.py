@@ -277,34 +277,35 @@ def tables_build(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train the detector on parts of the labels and fit a curve of AP over labels per class."""
+    """Train variants of the detector: on parts of the labels, on groups of a pool; make tables."""
     _set_up(debug=debug)
     from detal.config import TablesConfig, load_config
 
     resolved = load_config(TablesConfig, config, overrides or [])
+    from detal.runs.table_view import draw_tables
     from detal.runs.tables import build_table
 
     with _progress("variants") as progress:
         build_table(resolved, progress=progress)
-    _print_table(Path(resolved.output), as_json=as_json)
+    folder = Path(resolved.output)
+    _print_tables(folder, as_json=as_json, pictures=draw_tables(folder))
 
 
 @tables.command("show", epilog="Example: detal tables show tables/round-1 --output curves.png")
 def tables_show(
     folder: Annotated[Path, typer.Argument(help="Folder that detal tables build wrote.")],
     output: Annotated[
-        Path | None, typer.Option(help="The PNG; curves.png in the folder by default.")
+        Path | None, typer.Option(help="The PNG; curves.png, groups.png in the folder by default.")
     ] = None,
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Draw the curves with their points and intervals, and where the labels stand now."""
+    """Draw the curves with their points, where the labels stand now, and the gains of groups."""
     _set_up(debug=debug)
-    from detal.runs.table_view import draw_table
+    from detal.runs.table_view import draw_tables
 
-    picture = draw_table(folder, output)
-    _print_table(folder, as_json=as_json, picture=picture)
+    _print_tables(folder, as_json=as_json, pictures=draw_tables(folder, output))
 
 
 @app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
@@ -461,13 +462,24 @@ def _print_summary(summary: dict[str, Any], output: Path, *, as_json: bool) -> N
     typer.echo(f"curves: {output / 'curves.png'}")
 
 
-def _print_table(folder: Path, *, as_json: bool, picture: Path | None = None) -> None:
-    from detal.runs.table_view import read_outlook
+def _print_tables(folder: Path, *, as_json: bool, pictures: Sequence[Path]) -> None:
+    from detal.runs.table_view import read_group_gains, read_outlook
 
-    rows = read_outlook(folder)
+    readers = {"curves": read_outlook, "groups": read_group_gains}
+    rows = {n: read(folder) for n, read in readers.items() if (folder / f"{n}.json").exists()}
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=1))
         return
+    if "curves" in rows:
+        _print_curves(rows["curves"])
+    if "groups" in rows:
+        _print_groups(rows["groups"])
+    typer.echo(f"table:   {folder}")
+    for picture in pictures:
+        typer.echo(f"picture: {picture}")
+
+
+def _print_curves(rows: list[dict[str, Any]]) -> None:
     shown = 10
     table = Table("class", "labelled", "AP", "± (95 %)", "10 more objects add")
     for row in rows[:shown]:
@@ -476,8 +488,19 @@ def _print_table(folder: Path, *, as_json: bool, picture: Path | None = None) ->
     Console().print(table)
     if len(rows) > shown:
         typer.echo(f"and {len(rows) - shown} more classes; --json prints all of them")
-    typer.echo(f"table:   {folder}")
-    typer.echo(f"picture: {picture or folder / 'curves.png'}")
+
+
+def _print_groups(rows: list[dict[str, Any]]) -> None:
+    table = Table("group", "trained on", "boxes", "measured", "gain", "± (95 %)", "most for")
+    for row in rows:
+        images = f"{row['trained']:,} of {row['images']:,} images"
+        gains = [
+            "" if row[key] is None else f"{100 * row[key]:+.2f}" for key in ("measured", "gain")
+        ]
+        reach, classes = f"{100 * row['interval']:.2f}", Text(", ".join(row["classes"]))
+        boxes = f"{row['pseudo_boxes']:,}"
+        table.add_row(f"{row['group']}", images, boxes, *gains, reach, classes)
+    Console().print(table)
 
 
 def _print_problems(

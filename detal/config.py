@@ -22,6 +22,7 @@ __all__ = [
     "BudgetConfig",
     "DatasetConfig",
     "DetectorConfig",
+    "GroupsConfig",
     "InitialConfig",
     "LabeledConfig",
     "SelectConfig",
@@ -188,12 +189,85 @@ class ManifestConfig(_Section):
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
+class TrainingConfig(_Section):
+    """How every detector of a study is trained.
+
+    Attributes:
+        init: YOLO architecture (``yolo11n.yaml``) or checkpoint, or torchvision model name.
+        type: ``yolo`` or ``torchvision``.
+        backbone: Plain state dict whose fitting entries are loaded into ``init`` first.
+        steps: Optimisation steps, the same in every arm whatever its number of images.
+        image_size: Training and test size in pixels.
+        batch_size: Images per step.
+        extra: Further trainer arguments (learning rate, augmentation) in the trainer's own words.
+    """
+
+    init: PathText
+    type: Literal["yolo", "torchvision"] = "yolo"
+    backbone: PathText | None = None
+    steps: Annotated[int, Field(ge=1)] = 300
+    image_size: Annotated[int, Field(ge=32)] = 160
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    extra: dict[str, Any] = {}
+
+
+class GroupsConfig(_Section):
+    """The groups of candidates that a variant table is made of.
+
+    Attributes:
+        number: Groups; by default as many as hold about a batch each, from 4 to 12.
+        images: Images of each group that its variant is trained on, at most; by default as many as
+            the budget buys, or, without a budget, as are labelled.
+        steps: Optimisation steps by which each variant goes on from the round's detector; a quarter
+            of those of ``training`` by default.
+        min_score: Calibrated probability from which a detection is a pseudo-label.
+        controls: Times that the same steps are taken without any group, to know what is noise.
+    """
+
+    number: Annotated[int, Field(ge=2)] | None = None
+    images: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    min_score: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    controls: Annotated[int, Field(ge=2)] = 3
+
+
+class VariantsConfig(_Section):
+    """The variants of a detector that measured tables are made of.
+
+    Attributes:
+        shares: Of the labelled set, each a subset of the next larger one; all of it comes on top.
+        steps: Optimisation steps of each; by default those of ``training``. Fewer are cheaper, but
+            a detector of ``detector.weights`` was then trained longer than the variants, and the
+            curves come out steeper than they are.
+        early_steps: Steps, ascending, whose checkpoints are kept beside each variant's last one:
+            what early detectors find hard is what ``detal trustset`` scores objects by.
+        groups: Variants for groups of candidates.
+    """
+
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
+        0.25,
+        0.5,
+        0.75,
+    )
+    steps: Annotated[int, Field(ge=1)] | None = None
+    early_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    groups: GroupsConfig = GroupsConfig()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> VariantsConfig:
+        if any(a >= b for a, b in itertools.pairwise(self.shares)):
+            raise ValueError("shares must rise")
+        return self
+
+
 class SelectConfig(_Section):
     """One run of ``detal select``.
 
     Attributes:
         reference: Labelled images that are neither trained on nor reported on: strategies correct
             the scores of the detector by them. None of them is selected.
+        training: How the detector was trained, for strategies that train variants of it.
+        tables: Those variants.
         output: Folder of the run: manifest, picture, ``run.json``.
         store: Folder of the detector's outputs, shared by runs; ``detal_store`` beside ``output``
             by default.
@@ -212,6 +286,8 @@ class SelectConfig(_Section):
     budget: BudgetConfig = BudgetConfig()
     dedup: DedupConfig = DedupConfig()
     manifest: ManifestConfig = ManifestConfig()
+    training: TrainingConfig | None = None
+    tables: VariantsConfig = VariantsConfig()
     output: PathText
     store: PathText | None = None
     seed: Annotated[int, Field(ge=0)] = 0
@@ -236,28 +312,6 @@ class InitialConfig(_Section):
     strategy: str | StrategyConfig = "random"
 
 
-class TrainingConfig(_Section):
-    """How every detector of a study is trained.
-
-    Attributes:
-        init: YOLO architecture (``yolo11n.yaml``) or checkpoint, or torchvision model name.
-        type: ``yolo`` or ``torchvision``.
-        backbone: Plain state dict whose fitting entries are loaded into ``init`` first.
-        steps: Optimisation steps, the same in every arm whatever its number of images.
-        image_size: Training and test size in pixels.
-        batch_size: Images per step.
-        extra: Further trainer arguments (learning rate, augmentation) in the trainer's own words.
-    """
-
-    init: PathText
-    type: Literal["yolo", "torchvision"] = "yolo"
-    backbone: PathText | None = None
-    steps: Annotated[int, Field(ge=1)] = 300
-    image_size: Annotated[int, Field(ge=32)] = 160
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    extra: dict[str, Any] = {}
-
-
 class SimulateConfig(_Section):
     """One run of ``detal simulate``: strategies x seeds x rounds on a fully labelled dataset.
 
@@ -268,6 +322,7 @@ class SimulateConfig(_Section):
             correct scores; none of it is selected or reported.
         initial: What is labelled before the first round.
         training: How detectors are trained.
+        tables: Variants of them, for strategies that read measured tables.
         strategies: Names or sections with options; ``label`` names an arm.
         seeds: One arm of each strategy per seed.
         rounds: Batches selected, labelled and trained on after the initial set.
@@ -283,6 +338,7 @@ class SimulateConfig(_Section):
     reference: DatasetConfig | None = None
     initial: InitialConfig
     training: TrainingConfig
+    tables: VariantsConfig = VariantsConfig()
     strategies: Annotated[tuple[StrategyConfig, ...], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0, 1, 2)
     rounds: Annotated[int, Field(ge=1)] = 3
@@ -294,30 +350,6 @@ class SimulateConfig(_Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
 
 
-class VariantsConfig(_Section):
-    """The detectors that a table of category curves is fitted to.
-
-    Attributes:
-        shares: Of the labelled set, each a subset of the next larger one; all of it comes on top.
-        steps: Optimisation steps of each; by default those of ``training``. Fewer are cheaper, but
-            a detector of ``detector.weights`` was then trained longer than the variants, and the
-            curves come out steeper than they are.
-    """
-
-    shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
-        0.25,
-        0.5,
-        0.75,
-    )
-    steps: Annotated[int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _ascending(self) -> VariantsConfig:
-        if any(a >= b for a, b in itertools.pairwise(self.shares)):
-            raise ValueError("shares must rise")
-        return self
-
-
 class TablesConfig(_Section):
     """One run of ``detal tables build``.
 
@@ -326,6 +358,7 @@ class TablesConfig(_Section):
         reference: Labelled images that the variants are measured on, none of them in ``labeled``.
         training: How the round's own detector was trained.
         tables: The variants.
+        pool: Candidates, of which groups are made; without one there are category curves only.
         detector: Its ``weights`` are those of the round's own detector, trained on all of
             ``labeled``; without them it is trained, too.
         output: Folder of the table.
@@ -337,6 +370,7 @@ class TablesConfig(_Section):
     reference: DatasetConfig
     training: TrainingConfig
     tables: VariantsConfig = VariantsConfig()
+    pool: DatasetConfig | None = None
     detector: DetectorConfig = DetectorConfig()
     output: PathText
     seed: Annotated[int, Field(ge=0)] = 0

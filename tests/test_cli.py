@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from detal.cli import main
+from tests.reward.factories import group_gains
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -126,6 +127,13 @@ def test_tables_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "10 more objects add" in out
     assert picture.stat().st_size > 1000
     code, out, _ = detal(capsys, "tables", "show", tmp_path / "table", "--json")
-    assert [row["class"] for row in json.loads(out)] == ["cat", "dog"]
+    assert [row["class"] for row in json.loads(out)["curves"]] == ["cat", "dog"]
+    group_gains([[0.6, 0.5, 0.5], [0.5, 0.5, 0.5]], [[0.5, 0.5, 0.5]] * 2).save(tmp_path / "table")
+    code, out, _ = detal(capsys, "tables", "show", tmp_path / "table")
+    assert code == 0
+    assert "+3.33" in out
+    assert str(tmp_path / "table" / "groups.png") in out.replace("\n", "")
+    code, out, _ = detal(capsys, "tables", "show", tmp_path / "table", "--json")
+    assert [row["group"] for row in json.loads(out)["groups"]] == [1, 2]
     code, _, err = detal(capsys, "tables", "show", tmp_path)
     assert (code, "detal tables build" in err) == (1, True)

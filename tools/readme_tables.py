@@ -192,6 +192,37 @@ def fidelity_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def tables_cost_table(result: dict[str, Any]) -> str:
+    """What the tables cost beside scoring, at each size of the pool."""
+    names = {
+        "match": "match table",
+        "curves": "category curves",
+        "change": "output change",
+        "groups": "groups",
+    }
+    lines = [
+        f"| candidates | scoring them | {' | '.join(names.values())} | all tables | of scoring |",
+        "|---|---|" + "---|" * (len(names) + 2),
+    ]
+    for size, row in result["sizes"].items():
+        tables = row["tables_s"]
+        total = sum(tables.values())
+        cells = [f"{tables[name]:.2f}" for name in names]
+        lines.append(
+            f"| {int(size):,} | {row['scoring_s']:,.1f} | {' | '.join(cells)} | {total:.2f} | "
+            f"{total / row['scoring_s']:.0%} |"
+        )
+    lines += [
+        "",
+        "CPU seconds on one thread, the variants' training aside. The sandbox's pool, scored with "
+        f"its own small YOLO at 160 px, and {result['reference']['images']:,} reference images; "
+        "larger pools repeat what was said about these, and scoring is taken to be as many times "
+        "as dear. "
+        f"{result['machine']['processor']}; commit {result['commit']}; `{result['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _rank(rho: float | None) -> float:
     """Undefined correlations come last."""
     return -2.0 if rho is None else rho
@@ -235,6 +266,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "al_quality_bccd": quality_table,
     "measures_cost": cost_table,
     "match_table": match_table,
+    "tables_cost": tables_cost_table,
 }
 
 

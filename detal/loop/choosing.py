@@ -17,11 +17,13 @@ from detal.datasets import Dataset
 from detal.errors import ConfigError
 from detal.loop.oracle import ORACLES, best_random_batch, oracle_loss
 from detal.loop.study import Study, detector_of, measure, scorer_of, train_on, truth_of
+from detal.loop.study_tables import TrainedRound, WithTables, study_tables
+from detal.reward import MeasuredTables
 from detal.runs.building import build_budget, build_detector
 from detal.runs.pool import ScoredDataset, candidate_pool
 from detal.runs.scoring import check_needs
 from detal.seeding import generator
-from detal.strategies import Needs, QueryStrategy, make_strategy
+from detal.strategies import Candidates, Needs, QueryStrategy, make_strategy
 from detal.structures import Budget
 
 __all__ = ["choose_batch", "choose_initial", "label_within_budget"]
@@ -112,17 +114,34 @@ def choose_batch(
         reference, _ = scorer.score(study.reference, title="")
     scoring_s = time.monotonic() - started
     started = time.monotonic()
+    tables = MeasuredTables()
+    if needs.tables:
+        known = np.array(labeled, dtype=np.int64)
+        tables = study_tables(
+            study,
+            needs.tables,
+            _candidates(scored, known, reference=reference),
+            trained=TrainedRound(known, seed, weights[-1]),
+            root=folder / "tables",
+        )
+    tables_s = time.monotonic() - started
+    started = time.monotonic()
     rows = label_within_budget(
         scored,
         labeled,
         reference=reference,
-        strategy=chosen or oracle_loss(scored, **strategy.options),
+        strategy=WithTables(chosen or oracle_loss(scored, **strategy.options), tables),
         budget=build_budget(config.budget),
         rng=generator(seed, "select", strategy.label, folder.name),
         dedup=config.dedup,
     )
     selection_s = time.monotonic() - started
-    timings = {"scoring_s": scoring_s, "selection_s": selection_s, "passes": len(passes)}
+    timings = {
+        "scoring_s": scoring_s,
+        "tables_s": tables_s,
+        "selection_s": selection_s,
+        "passes": len(passes),
+    }
     return rows, timings
 
 
@@ -198,15 +217,9 @@ def label_within_budget(
     batch: list[int] = []
     for _ in range(_MOST_QUERIES):
         known = np.array([*labeled, *batch], dtype=np.int64)
-        rest = np.setdiff1d(np.arange(len(pool.dataset)), known)
-        candidates = candidate_pool(
-            pool.take(rest),
-            pool.take(known),
-            class_names=pool.dataset.class_names,
-            reference=reference,
-        )
+        candidates = _candidates(pool, known, reference=reference)
         selection = strategy.query(
-            candidates.candidates,
+            candidates,
             budget=replace(budget, amount=left),
             rng=rng,
             min_distance=dedup.distance,
@@ -220,3 +233,16 @@ def label_within_budget(
         if len(selection) == 0 or left < costs.min(initial=np.inf):
             break
     return np.array(batch, dtype=np.int64)
+
+
+def _candidates(
+    pool: ScoredDataset, known: NDArray[np.int64], *, reference: ScoredDataset | None
+) -> Candidates:
+    """What may be labelled once the rows ``known`` are."""
+    rest = np.setdiff1d(np.arange(len(pool.dataset)), known)
+    return candidate_pool(
+        pool.take(rest),
+        pool.take(known),
+        class_names=pool.dataset.class_names,
+        reference=reference,
+    ).candidates

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from detal.errors import DataError
 from detal.evaluation import rare_classes
 from detal.features.expected_objects import Bundles, Informativeness, expected_objects
 from detal.loop.fidelity import Compared
@@ -21,9 +22,17 @@ from detal.strategies import MeasureSelector
 from detal.strategies.calibrated import reference_calibration
 from detal.strategies.change_table import output_change_table
 from detal.strategies.scored import box_count, entropy
+from detal.strategies.variant_table import variant_table
 from detal.structures import Budget
 
-__all__ = ["NEED_A_REFERENCE", "SEE_THE_TRUTH", "TABLES", "Predictor", "predictions"]
+__all__ = [
+    "MEASURED",
+    "NEED_A_REFERENCE",
+    "SEE_THE_TRUTH",
+    "TABLES",
+    "Predictor",
+    "predictions",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -61,10 +70,11 @@ def predictions(
         start: What the tables may know, and more.
         batches: Candidates of each, in the order they were picked.
         rng: Source of everything random in the tables.
-        tables: By name; `TABLES` by default, without those that miss a reference set.
+        tables: By name; by default `TABLES`, without those that miss a reference set, and of
+            `MEASURED` those that were measured for the study.
     """
     found = {}
-    for name, build in (TABLES if tables is None else tables).items():
+    for name, build in (_all_tables(start) if tables is None else tables).items():
         if name in NEED_A_REFERENCE and start.candidates.reference is None:
             continue
         table = build(start, rng)
@@ -76,6 +86,12 @@ def predictions(
     return found
 
 
+def _all_tables(start: Start) -> dict[str, Build]:
+    measured = start.candidates.tables
+    there = {"curve_fitted": measured.curves, "variant": measured.groups}
+    return {**TABLES, **{n: b for n, b in MEASURED.items() if there[n] is not None}}
+
+
 def _curve(
     start: Start,
     rng: np.random.Generator,
@@ -84,12 +100,16 @@ def _curve(
     novelty: bool = False,
     calibrated: bool = True,
     truth: bool = False,
+    fitted: bool = False,
 ) -> Predictor:
-    """The category curve table on prior curves."""
+    """The category curve table."""
     candidates = start.candidates
     features = candidates.require_features("a table with novelty") if novelty else None
+    curves = candidates.tables.curves if fitted else None
     table = CurveTable(
-        CategoryCurves.prior(len(candidates.class_names)),
+        CategoryCurves.prior(len(candidates.class_names))
+        if curves is None
+        else curves.for_classes(candidates.class_names),
         counts=candidates.labeled.class_counts,
         objects=true_objects(start)
         if truth
@@ -117,6 +137,15 @@ def _expected(
         informativeness=informativeness,
         calibrate=reference_calibration(start.candidates) if calibrated else None,
     )
+
+
+def _variant(start: Start, rng: np.random.Generator) -> Predictor:
+    """The variant table."""
+    gains = start.candidates.tables.groups
+    if gains is None:
+        raise DataError("the variant table needs measured groups, the study has none")
+    table = variant_table(gains, start.candidates)
+    return Predictor(table.gain, table.class_gain)
 
 
 def _rare_boxes(start: Start, rng: np.random.Generator) -> Predictor:
@@ -161,6 +190,12 @@ TABLES: dict[str, Build] = {
 }
 """Tables by name. The ``curve`` ones are category curve tables on prior curves: as `curve_greedy`
 has it, without one of its corrections, and ``curve_counts`` without both of its discounts."""
+
+MEASURED: dict[str, Build] = {
+    "curve_fitted": partial(_curve, informativeness="entropy", novelty=True, fitted=True),
+    "variant": _variant,
+}
+"""Tables that rest on trained variants of the initial detector (``Candidates.tables``)."""
 
 NEED_A_REFERENCE = frozenset({"change"})
 """Tables that are left out of a study without a reference set."""

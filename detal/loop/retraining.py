@@ -5,6 +5,7 @@
         batches.json                        the images of each batch; made once
         runs.json                           where the trainings come from
         store/                              what the initial detector says about the pool
+        tables/                             measured tables of the initial set, if asked for
         initial/repeat-1/result.json        the initial set trained on again
         crowded/repeat-0/result.json        the initial set and a batch
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ from detal.config import SimulateConfig
 from detal.errors import ConfigError
 from detal.loop.arm import finish_round, initial_folder, read_rows, run_initial
 from detal.loop.study import Study, detector_of, open_study, scorer_of, truth_of
+from detal.loop.study_tables import TrainedRound, study_tables
 from detal.loop.units import Unit, claimed, recorded, run_units, write_json
 from detal.loop.varied_batches import Start, batch_names, varied_batches
 from detal.runs.pool import candidate_pool
+from detal.runs.scoring import StartProgress
+from detal.runs.tables import read_tables
 
-__all__ = ["INITIAL", "Retrainings", "open_start"]
+__all__ = ["INITIAL", "Retrainings", "build_start_tables", "open_start"]
 
 INITIAL = "initial"
 """The name of the empty batch."""
@@ -168,7 +172,8 @@ def open_start(study: Study, seed: int, *, store: Path) -> Start:
     Args:
         study: The study.
         seed: Of the initial set.
-        store: Where the scored pool is kept; read from there the next time.
+        store: Where the scored pool is kept; read from there the next time. Measured tables are
+            looked for beside it.
     """
     initial = initial_folder(Path(study.config.output), seed)
     labeled = np.array(read_rows(study, initial), dtype=np.int64)
@@ -183,7 +188,36 @@ def open_start(study: Study, seed: int, *, store: Path) -> Start:
         class_names=study.pool.class_names,
         reference=reference,
     )
-    return Start(candidates=pool.candidates, truth=truth_of(pool.scored.dataset))
+    candidates = replace(pool.candidates, tables=read_tables(store.parent / "tables"))
+    return Start(candidates=candidates, truth=truth_of(pool.scored.dataset))
+
+
+def build_start_tables(
+    study: Study, work: Retrainings, *, progress: StartProgress | None = None
+) -> None:
+    """Measure the tables of the initial set's detector, as far as that is not done yet.
+
+    Category curves from parts of the initial set, groups of what batches are chosen from.
+
+    Args:
+        study: The study, with a reference set; without one there is nothing to be done.
+        work: Its initial set must be trained.
+        progress: Given a title, returns what is called with (done, total) variants.
+    """
+    start = open_start(study, work.seed, store=work.folder / "store")
+    initial = work.unit_folder(INITIAL, 0)
+    study_tables(
+        study,
+        ("curves", "groups"),
+        start.candidates,
+        trained=TrainedRound(
+            labeled=np.array(read_rows(study, initial), dtype=np.int64),
+            seed=work.seed,
+            weights=initial / "weights.pt",
+        ),
+        root=work.folder / "tables",
+        progress=progress,
+    )
 
 
 def _prepare(work: Retrainings) -> None:

@@ -13,6 +13,7 @@ from detal.errors import ConfigError
 from detal.loop.arm import arm_folder, initial_folder, run_arm, run_initial
 from detal.loop.oracle import ORACLES, check_oracle
 from detal.loop.study import open_study
+from detal.loop.study_tables import check_tables
 from detal.loop.summary import write_summary
 from detal.loop.units import claimed, recorded, run_units
 from detal.strategies import make_strategy
@@ -43,7 +44,8 @@ def run_simulation(
         if strategy.name in ORACLES:
             check_oracle(strategy, has_reference=config.reference is not None)
         else:
-            make_strategy(strategy.name, **strategy.options)
+            needs = make_strategy(strategy.name, **strategy.options).needs
+            check_tables(config, needs, strategy=strategy.label)
     labels = [strategy.label for strategy in config.strategies]
     if len(set(labels)) != len(labels):
         raise ConfigError(f"every strategy needs a label of its own, got {labels}")

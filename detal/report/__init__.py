@@ -3,5 +3,13 @@
 from detal.report.category_curves import CurvePanel, write_category_curves
 from detal.report.class_balance import ClassBalance
 from detal.report.contact_sheet import write_contact_sheet
+from detal.report.group_bars import GroupBar, write_group_gains
 
-__all__ = ["ClassBalance", "CurvePanel", "write_category_curves", "write_contact_sheet"]
+__all__ = [
+    "ClassBalance",
+    "CurvePanel",
+    "GroupBar",
+    "write_category_curves",
+    "write_contact_sheet",
+    "write_group_gains",
+]

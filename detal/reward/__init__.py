@@ -3,9 +3,12 @@
 from detal.reward.category_curves import CategoryCurves, fit_category_curves
 from detal.reward.curve_table import CurveState, CurveTable
 from detal.reward.fitted_curves import FittedCurves
+from detal.reward.group_gains import GroupGains, ShrunkGains, shrunk_gains
+from detal.reward.measured import MeasuredTables, TableName
 from detal.reward.novelty import Novelty
 from detal.reward.output_change import ChangeState, OutputChangeTable, ReferenceOutputs
 from detal.reward.table import RewardTable
+from detal.reward.variant_table import GroupState, VariantTable
 
 __all__ = [
     "CategoryCurves",
@@ -13,9 +16,16 @@ __all__ = [
     "CurveState",
     "CurveTable",
     "FittedCurves",
+    "GroupGains",
+    "GroupState",
+    "MeasuredTables",
     "Novelty",
     "OutputChangeTable",
     "ReferenceOutputs",
     "RewardTable",
+    "ShrunkGains",
+    "TableName",
+    "VariantTable",
     "fit_category_curves",
+    "shrunk_gains",
 ]

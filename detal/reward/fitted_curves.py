@@ -8,8 +8,6 @@ Shapes: C categories, V variants of the detector.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detal.errors import DataError, StoreError
+from detal.errors import DataError
 from detal.reward.category_curves import CategoryCurves, fit_category_curves
+from detal.reward.json_file import floats, read_table, without_nan, write_json
 
 __all__ = ["FittedCurves"]
 
@@ -101,7 +100,7 @@ class FittedCurves:
         record = {
             "version": _VERSION,
             "class_names": list(self.class_names),
-            "points": {"counts": self.counts.tolist(), "ap": _without_nan(self.ap)},
+            "points": {"counts": self.counts.tolist(), "ap": without_nan(self.ap)},
             "labeled_counts": self.labeled_counts.tolist(),
             "curves": {
                 "formula": "AP(n) = top - drop * (1 + n / onset) ** -exponent",
@@ -113,11 +112,7 @@ class FittedCurves:
             },
             "made_of": dict(self.made_of),
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{_FILE}.{os.getpid()}.tmp"
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(folder / _FILE)
+        write_json(folder / _FILE, record)
 
     @staticmethod
     def load(folder: Path) -> FittedCurves:
@@ -127,20 +122,7 @@ class FittedCurves:
             DataError: If there is no table in it.
             StoreError: If the file is damaged, naming it.
         """
-        path = folder / _FILE
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(
-                f"a table must be a folder that `detal tables build` has finished, cannot read "
-                f"{path}: {error.strerror}"
-            ) from None
-        except ValueError as error:
-            raise StoreError(f"{path} must be JSON: {error}") from None
-        try:
-            return _parsed(record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path} must be a table of category curves: {error!r}") from None
+        return read_table(folder / _FILE, _parsed, kind="table of category curves")
 
 
 def _parsed(record: dict[str, Any]) -> FittedCurves:
@@ -149,30 +131,18 @@ def _parsed(record: dict[str, Any]) -> FittedCurves:
     names, fitted, points = record["class_names"], record["curves"], record["points"]
     num_classes = len(names)
     curves = CategoryCurves(
-        top=_floats(fitted["top"], (num_classes,)),
-        drop=_floats(fitted["drop"], (num_classes,)),
+        top=floats(fitted["top"], (num_classes,)),
+        drop=floats(fitted["drop"], (num_classes,)),
         exponent=float(fitted["exponent"]),
         onset=float(fitted["onset"]),
-        covariance=_floats(fitted["covariance"], (num_classes, 2, 2)),
+        covariance=floats(fitted["covariance"], (num_classes, 2, 2)),
     )
     num_variants = len(points["counts"])
     return FittedCurves(
         class_names=tuple(names),
-        counts=_floats(points["counts"], (num_variants, num_classes)),
-        ap=_floats(points["ap"], (num_variants, num_classes)),
-        labeled_counts=_floats(record["labeled_counts"], (num_classes,)),
+        counts=floats(points["counts"], (num_variants, num_classes)),
+        ap=floats(points["ap"], (num_variants, num_classes)),
+        labeled_counts=floats(record["labeled_counts"], (num_classes,)),
         curves=curves,
         made_of=record["made_of"],
     )
-
-
-def _floats(values: Any, shape: tuple[int, ...]) -> Floats:
-    """An array of floats; None becomes NaN."""
-    array = np.array(values, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"shape {shape} is needed, found {array.shape}")
-    return array
-
-
-def _without_nan(values: Floats) -> list[list[float | None]]:
-    return [[None if np.isnan(v) else v for v in row] for row in values.tolist()]

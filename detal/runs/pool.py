@@ -17,7 +17,7 @@ from detal.store import StoredImages
 from detal.strategies import Candidates, Labeled
 from detal.structures import Annotations, Detections
 
-__all__ = ["CandidatePool", "ScoredDataset", "candidate_pool", "in_detector_order"]
+__all__ = ["CandidatePool", "ScoredDataset", "candidate_pool", "held_out", "in_detector_order"]
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def candidate_pool(
             same_content |= same_id
         table = table.filter(~same_content)
     if reference is not None:
-        reference = _held_out(reference, labeled)
+        reference = held_out(reference, labeled)
         in_reference = table["content_hash"].is_in(_contents(reference).implode())
         excluded["reference_content"] = int(in_reference.sum())
         table = table.filter(~in_reference)
@@ -129,7 +129,7 @@ def _contents(scored: ScoredDataset) -> pl.Series:
     return scored.stored.images["content_hash"].drop_nulls()
 
 
-def _held_out(reference: ScoredDataset, labeled: ScoredDataset | None) -> ScoredDataset:
+def held_out(reference: ScoredDataset, labeled: ScoredDataset | None) -> ScoredDataset:
     """The readable images of the reference set that are not labelled, so were not trained on."""
     kept = reference.readable
     if labeled is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from detal.runs.building import build_budget, build_dataset, build_detector
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
 from detal.runs.scoring import Scorer, StartProgress, check_needs
+from detal.runs.select_tables import check_tables, select_tables
 from detal.seeding import generator
 from detal.strategies import Needs, make_strategy, strategy_options
 from detal.structures import Selection
@@ -86,14 +87,14 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     """
     clock = time.monotonic
     strategy = make_strategy(config.strategy.name, **config.strategy.options)
+    check_tables(config, strategy.needs)
     budget = build_budget(config.budget)
     check_output(Path(config.output))
     inputs = _open(config)
     check_needs(strategy.needs, inputs.detector)
+    start_progress = progress or (lambda title: lambda done, total: None)
     started = clock()
-    scored = _score(
-        inputs, config, strategy.needs, progress or (lambda title: lambda done, total: None)
-    )
+    scored = _score(inputs, config, strategy.needs, start_progress)
     scoring_s = clock() - started
     candidates = candidate_pool(
         scored.pool,
@@ -105,8 +106,19 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     if candidates.excluded["unreadable"] == len(inputs.pool):
         raise DataError(_nothing_readable(scored.pool))
     started = clock()
+    tables = select_tables(
+        config,
+        strategy.needs,
+        candidates,
+        labeled=scored.labeled,
+        reference=scored.reference,
+        root=_store(config) / "tables",
+        progress=start_progress,
+    )
+    tables_s = clock() - started
+    started = clock()
     selection = strategy.query(
-        candidates.candidates,
+        replace(candidates.candidates, tables=tables),
         budget=budget,
         rng=generator(config.seed, "select", config.strategy.name),
         min_distance=config.dedup.distance,
@@ -116,12 +128,17 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     run = _record(config, inputs, scored, candidates, selection)
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
+        "tables_s": round(tables_s, 3),
         "selection_s": round(selection_s, 3),
         "scored_now": scored.scored_now,
         "read_from_store": inputs.num_images - scored.scored_now,
         "passes": [_part(record, timed=True) for record in scored.passes],
     }
     return _write(config, inputs, scored, candidates, selection, run)
+
+
+def _store(config: SelectConfig) -> Path:
+    return Path(config.store) if config.store else Path(config.output).parent / "detal_store"
 
 
 def _open(config: SelectConfig) -> _Inputs:
@@ -182,7 +199,7 @@ def _score(
 ) -> _ScoredInputs:
     scorer = Scorer(
         detector=inputs.detector,
-        root=Path(config.store) if config.store else Path(config.output).parent / "detal_store",
+        root=_store(config),
         shard_size=config.shard_size,
         batch_size=config.batch_size,
         threads=config.threads,

@@ -1,82 +1,46 @@
-"""Build the table of category curves: train variants, measure them, fit.
+"""Measured tables: of a config, of a round within a run, or read from where they lie.
 
-    <output>/build.json             what the table is made of; another one is refused
-    <output>/variants/25/           the variant trained on 25 % of the labelled images
-        weights.pt                  its checkpoint
-        point.json                  what it was trained on and what it reached; written last
-    <output>/curves.json            the table (`detal.reward.FittedCurves`)
-    <output>/curves.png             its picture
-
-A killed build goes on with the variants that have no point.
+<output>/build.json     what the tables are made of; another one is refused
+<output>/variants/      see `detal.runs.curve_variants`
+<output>/groups/        see `detal.runs.group_variants`
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-import logging
-import os
-import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from detal.config import DatasetConfig, TablesConfig
+from detal.config import TablesConfig
 from detal.datasets import Dataset
 from detal.errors import ConfigError, DataError
-from detal.evaluation import Predictions, batch_class_ap, build_match_table
-from detal.reward import FittedCurves
+from detal.reward import FittedCurves, GroupGains, MeasuredTables, TableName
+from detal.reward.json_file import write_json
 from detal.runs.building import build_dataset, build_detector
-from detal.runs.nested import nested_subsets
-from detal.runs.pool import in_detector_order
-from detal.runs.provenance import content_hashes, dataset_digest, versions
-from detal.runs.scoring import ProgressCallback, StartProgress, open_store, score_into_store
-from detal.runs.table_view import draw_table
-from detal.runs.training import detector_config, train_detector
-from detal.seeding import generator
-from detal.structures import Annotations
+from detal.runs.curve_variants import build_curves, whole_set_weights
+from detal.runs.group_variants import GroupPool, build_groups
+from detal.runs.pool import ScoredDataset, candidate_pool
+from detal.runs.scoring import Scorer, StartProgress
+from detal.runs.training import detector_config
+from detal.runs.variants import Variants
 
-__all__ = ["build_table"]
-
-log = logging.getLogger(__name__)
+__all__ = ["build_table", "read_tables", "round_tables"]
 
 # What may change between a build and the one that goes on with it.
 _FREE_KEYS = {"output", "device"}
-# The metric counts boxes that a user would never see.
-_SCORE_THRESHOLD = 0.001
-_BATCH_SIZE = 16
+_TITLES: dict[TableName, str] = {"curves": "training variants", "groups": "training on groups"}
 
 
-@dataclass(frozen=True, eq=False)
-class _Build:
-    """One build.
-
-    Attributes:
-        config: What to build.
-        labeled: All labelled images.
-        truth: Their objects.
-        reference: The images that are measured on.
-        measured_on: Their objects.
-        made_of: The part of ``build.json`` that names the data.
-    """
-
-    config: TablesConfig
-    labeled: Dataset
-    truth: Annotations
-    reference: Dataset
-    measured_on: Annotations
-    made_of: dict[str, Any]
-
-    @property
-    def output(self) -> Path:
-        return Path(self.config.output)
-
-
-def build_table(config: TablesConfig, *, progress: StartProgress | None = None) -> FittedCurves:
-    """Train and measure what is not done yet, fit the curves, write the table and its picture.
+def build_table(config: TablesConfig, *, progress: StartProgress | None = None) -> MeasuredTables:
+    """Train and measure what is not done yet, fit the curves, write the tables and their pictures.
 
     Args:
         config: What to build.
@@ -86,197 +50,193 @@ def build_table(config: TablesConfig, *, progress: StartProgress | None = None) 
         ConfigError: If the folder belongs to another build, or another run works in it.
         DataError: If a dataset cannot be used, or labelled images are in the reference set.
     """
-    build = _open(config)
-    report = (progress or (lambda title: lambda done, total: None))("training variants")
-    build.output.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(build.output / ".lock", timeout=0):
-            _claim(build)
-            points = _points(build, report)
-            table = _fit(build, points)
-            table.save(build.output)
-            draw_table(build.output)
-    except Timeout:
-        raise ConfigError(f"another run works in {build.output}: wait or stop it") from None
-    return table
-
-
-def _open(config: TablesConfig) -> _Build:
-    (labeled, truth), (reference, measured_on) = (
-        _annotated(config.labeled, "labelled"),
-        _annotated(config.reference, "reference"),
+    start = progress or _silent
+    variants = Variants(
+        labeled=build_dataset(config.labeled),
+        reference=build_dataset(config.reference),
+        training=config.training,
+        tables=config.tables,
+        detector=config.detector,
+        seed=config.seed,
+        device=config.device,
     )
-    unknown = sorted(set(reference.class_names) - set(labeled.class_names))
-    if unknown:
-        raise DataError(f"the labelled set must know the classes of the reference set: {unknown}")
-    hashes, held_out = (content_hashes(d.images["path"].to_list()) for d in (labeled, reference))
-    forbidden = set(held_out)
-    shared = [i for i, h in zip(labeled.image_ids, hashes, strict=True) if h in forbidden]
-    if shared:
-        raise DataError(
-            f"no labelled image may be in the reference set, {len(shared)} are: "
-            f"{', '.join(map(str, shared[:5]))}"
-        )
+    origin = variants.origin()
+    output = Path(config.output)
+    with _held(output):
+        _claim(config, {**origin})
+        for name in ("labeled", "reference"):
+            origin[name] = {**getattr(config, name).model_dump(mode="json"), **origin[name]}
+        curves = build_curves(variants, output, origin=origin, report=start(_TITLES["curves"]))
+        if config.pool is None:
+            return MeasuredTables(curves=curves)
+        images = build_dataset(config.pool)
+        weights = whole_set_weights(variants, output)
+        detector = config.detector.model_copy(update={"weights": str(weights)})
+        variants = replace(variants, detector=detector)
+        pool = _scored_pool(images, variants, store=output / "store", progress=start)
+        report = start(_TITLES["groups"])
+        groups = build_groups(variants, pool, output, origin=origin, report=report)
+        return MeasuredTables(curves=curves, groups=groups)
+
+
+def round_tables(
+    names: Sequence[TableName],
+    variants: Variants,
+    pool: GroupPool,
+    *,
+    root: Path,
+    progress: StartProgress | None = None,
+) -> MeasuredTables:
+    """The tables that a round's strategy asked for, in folders named after what they are made of.
+
+    What is there already is read and not trained again.
+
+    Args:
+        names: Of the tables.
+        variants: What to train; ``detector.weights`` are the round's own.
+        pool: The round's candidates.
+        root: Folder of the tables' folders.
+        progress: Given a title, returns what is called with (done, total) variants.
+
+    Raises:
+        ConfigError: If another run works in a folder, or the detector lacks what a table needs.
+        DataError: If a set cannot be used.
+    """
+    tables = MeasuredTables()
+    origin = variants.origin() if names else {}
+    for name in names:
+        made_of = _made_of(name, variants, pool, origin)
+        key = hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=8)
+        folder = root / f"{name}-{key.hexdigest()}"
+        report = (progress or _silent)(_TITLES[name])
+        with _held(folder):
+            write_json(folder / "build.json", made_of)
+            if name == "curves":
+                curves = build_curves(variants, folder, origin=origin, report=report)
+                tables = replace(tables, curves=curves)
+            else:
+                groups = build_groups(variants, pool, folder, origin=origin, report=report)
+                tables = replace(tables, groups=groups)
+    return tables
+
+
+def read_tables(root: Path) -> MeasuredTables:
+    """The latest tables that `round_tables` finished below ``root``; None for those it did not.
+
+    Raises:
+        StoreError: If one is damaged.
+    """
+    curves, groups = (_latest(root, name) for name in _TITLES)
+    return MeasuredTables(
+        curves=None if curves is None else FittedCurves.load(curves),
+        groups=None if groups is None else GroupGains.load(groups),
+    )
+
+
+def _latest(root: Path, name: TableName) -> Path | None:
+    found = root.glob(f"{name}-*/{name}.json")
+    return max(
+        (path.parent for path in found),
+        key=lambda folder: (folder / f"{name}.json").stat().st_mtime,
+        default=None,
+    )
+
+
+def _silent(title: str) -> Any:
+    return lambda done, total: None
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"another run works in {folder}: wait or stop it") from None
+    with held:
+        yield
+
+
+def _made_of(
+    name: TableName, variants: Variants, pool: GroupPool, origin: dict[str, Any]
+) -> dict[str, Any]:
+    """What determines a table of a round."""
+    tables = variants.tables.model_dump(mode="json")
+    groups = tables.pop("groups")
     made_of = {
-        "labeled": {"images": len(labeled), "digest": dataset_digest(labeled, hashes)},
-        "reference": {"images": len(reference), "digest": dataset_digest(reference, held_out)},
-        "weights": _own_weights(config),
+        **origin,
+        "training": variants.training.model_dump(mode="json"),
+        "detector": variants.detector.model_dump(mode="json", exclude={"weights"}),
+        "seed": variants.seed,
     }
-    return _Build(config, labeled, truth, reference, measured_on, made_of)
+    if name == "curves":
+        return {**made_of, "tables": tables}
+    groups["batch_images"] = pool.batch_images
+    return {**made_of, "groups": groups, "candidates": pool.digest()}
 
 
-def _annotated(config: DatasetConfig, name: str) -> tuple[Dataset, Annotations]:
-    dataset = build_dataset(config)
-    if dataset.annotations is None:
-        raise DataError(f"the {name} set must have annotations, found none: {config.path}")
-    return dataset, dataset.annotations
-
-
-def _own_weights(config: TablesConfig) -> str | None:
-    """A hash of the round's own checkpoint, if one is given."""
-    weights = config.detector.weights
-    if weights is None:
-        return None
-    if not Path(weights).is_file():
-        raise ConfigError(f"detector.weights must be a file, found none: {weights}")
-    if config.tables.steps not in (None, config.training.steps):
-        log.warning(
-            "the variants are trained for %d steps and the detector was for %d: the curves come "
-            "out steeper than they are; leave out detector.weights to train all alike",
-            config.tables.steps,
-            config.training.steps,
-        )
-    return content_hashes([weights])[0]
-
-
-def _claim(build: _Build) -> None:
-    """Write what the table is made of, or check it against what is there."""
-    config = build.config.model_dump(mode="json")
-    mine = {**{k: v for k, v in config.items() if k not in _FREE_KEYS}, "data": build.made_of}
-    path = build.output / "build.json"
+def _claim(config: TablesConfig, made_of: dict[str, Any]) -> None:
+    """Write what the tables are made of, or check it against what is there."""
+    output = Path(config.output)
+    path = output / "build.json"
+    mine = {**_fixed(config), "data": made_of}
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))
+        data = theirs.pop("data", None)
+        # Keys that this version added had their defaults then.
+        with contextlib.suppress(ValidationError):
+            theirs = _fixed(TablesConfig.model_validate({**theirs, "output": config.output}))
+        theirs["data"] = data
         changed = [key for key in mine if mine[key] != theirs.get(key)]
         if changed:
             raise ConfigError(
-                f"{build.output} holds a table with another {', '.join(changed)}: choose another "
-                "output"
+                f"{output} holds a table with another {', '.join(changed)}: choose another output"
             )
-    elif [entry for entry in build.output.iterdir() if entry.name != ".lock"]:
-        raise ConfigError(f"output must be a new folder or a table's own, got {build.output}")
-    _write_json(path, mine)
+    elif [entry for entry in output.iterdir() if entry.name != ".lock"]:
+        raise ConfigError(f"output must be a new folder or a table's own, got {output}")
+    write_json(path, mine)
 
 
-def _points(build: _Build, report: ProgressCallback) -> list[dict[str, Any]]:
-    """What each variant was trained on and reached, smallest first; measured as far as needed."""
-    config = build.config
-    subsets = nested_subsets(
-        build.truth,
-        config.tables.shares,
-        num_classes=len(build.labeled.class_names),
-        rng=generator(config.seed, "tables"),
-    )
-    everything = np.arange(len(build.labeled))
-    variants = list(zip((*config.tables.shares, 1.0), (*subsets, everything), strict=True))
-    points = []
-    for number, (share, rows) in enumerate(variants):
-        report(number, len(variants))
-        folder = build.output / "variants" / f"{100 * share:g}"
-        path = folder / "point.json"
-        if not path.exists():
-            _write_json(path, _measured_variant(build, share, rows, folder))
-        points.append(json.loads(path.read_text(encoding="utf-8")))
-    report(len(variants), len(variants))
-    return points
+def _fixed(config: TablesConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=_FREE_KEYS)
 
 
-def _measured_variant(
-    build: _Build, share: float, rows: NDArray[np.int64], folder: Path
-) -> dict[str, Any]:
-    config = build.config
-    folder.mkdir(parents=True, exist_ok=True)
-    point: dict[str, Any] = {"share": share, "images": len(rows)}
-    if share == 1.0 and config.detector.weights is not None:
-        weights = Path(config.detector.weights)
-        point |= {"weights": str(weights)}
-    else:
-        steps = config.tables.steps or config.training.steps
-        trained = train_detector(
-            config.training.model_copy(update={"steps": steps}),
-            build.labeled.take(rows),
-            output=folder / "train",
-            seed=config.seed,
-            device=config.device,
-        )
-        weights = folder / "weights.pt"
-        shutil.copyfile(trained.weights, weights)
-        point |= {"steps": trained.steps, "seconds": round(trained.seconds, 1)}
-    fingerprint, ap = _measure(build, weights, store=folder / "store")
-    for scratch in ("train", "store"):
-        shutil.rmtree(folder / scratch, ignore_errors=True)
-    counts = build.truth.take(rows).class_counts(len(build.labeled.class_names))
-    return {**point, "fingerprint": fingerprint, "counts": counts.tolist(), "ap": ap}
-
-
-def _measure(build: _Build, weights: Path, *, store: Path) -> tuple[str, list[float | None]]:
-    """Fingerprint of a detector and its (C,) AP on the reference set, None without ground truth."""
-    config, labeled = build.config, build.labeled
+def _scored_pool(
+    pool: Dataset, variants: Variants, *, store: Path, progress: StartProgress
+) -> GroupPool:
+    """The candidates of a pool, as the round's own detector sees them."""
+    labeled, own = variants.labeled, variants.detector
     detector = build_detector(
-        detector_config(
-            config.training, config.detector, weights, score_threshold=_SCORE_THRESHOLD
-        ),
-        device=config.device,
+        detector_config(variants.training, own, Path(str(own.weights))),
+        device=variants.device,
         class_names=labeled.class_names,
         category_ids=labeled.category_ids,
         image_id_of={},
     )
-    stored, _ = score_into_store(
-        open_store(store, detector),
-        detector,
-        build.reference.images["path"].to_list(),
+    scorer = Scorer(
+        detector=detector,
+        root=store,
         shard_size=1024,
-        batch_size=_BATCH_SIZE,
+        batch_size=16,
         threads=None,
-        progress=lambda done, total: None,
+        start_progress=progress,
+        load_member=lambda weights: detector,
     )
-    readable = np.flatnonzero(stored.images["error"].is_null().to_numpy())
-    table = build_match_table(
-        in_detector_order(
-            build.measured_on.take(readable), build.reference.class_names, detector.class_names
-        ),
-        Predictions.from_detections(stored.detections(readable)),
-        num_classes=len(detector.class_names),
+    scored: list[ScoredDataset] = [
+        scorer.score(dataset, title=f"scoring the {title}")[0]
+        for dataset, title in (
+            (pool, "pool"),
+            (labeled, "labelled set"),
+            (variants.reference, "reference set"),
+        )
+    ]
+    candidates = candidate_pool(
+        scored[0], scored[1], class_names=detector.class_names, reference=scored[2]
     )
-    ap = batch_class_ap(table, np.ones((1, len(readable)), dtype=np.int64))[0].mean(axis=1)
-    by_name = dict(zip(detector.class_names, ap.tolist(), strict=True))
-    values = [by_name.get(name, float("nan")) for name in labeled.class_names]
-    return detector.fingerprint, [None if np.isnan(value) else value for value in values]
-
-
-def _fit(build: _Build, points: list[dict[str, Any]]) -> FittedCurves:
-    config = build.config.model_dump(mode="json")
-    names = build.labeled.class_names
-    return FittedCurves.fit(
-        names,
-        counts=np.array([point["counts"] for point in points], dtype=np.float64),
-        ap=np.array([point["ap"] for point in points], dtype=np.float64),
-        labeled_counts=build.truth.class_counts(len(names)).astype(np.float64),
-        made_of={
-            "labeled": {**config["labeled"], **build.made_of["labeled"]},
-            "reference": {**config["reference"], **build.made_of["reference"]},
-            "training": config["training"],
-            "seed": build.config.seed,
-            "variants": [
-                {key: value for key, value in point.items() if key not in ("counts", "ap")}
-                for point in points
-            ],
-            "versions": versions(),
-        },
+    if len(candidates.candidates) == 0:
+        raise DataError("the pool must hold at least one readable image that is not labelled yet")
+    return GroupPool(
+        candidates=candidates.candidates,
+        images=candidates.scored.dataset,
+        batch_images=len(labeled),
     )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detal.config import DetectorConfig, TrainingConfig
 from detal.datasets import Dataset
 from detal.detectors import build_torchvision
+from detal.detectors.weights import read_state_dict
 from detal.errors import ConfigError
 from detal.manifests import staged_folder, write_yolo_dataset
 from detal.training import TorchvisionTraining, TrainResult, train_torchvision, train_yolo
@@ -16,7 +18,14 @@ __all__ = ["detector_config", "train_detector"]
 
 
 def train_detector(
-    config: TrainingConfig, dataset: Dataset, *, output: Path, seed: int, device: str
+    config: TrainingConfig,
+    dataset: Dataset,
+    *,
+    output: Path,
+    seed: int,
+    device: str,
+    keep_steps: Sequence[int] = (),
+    start: Path | None = None,
 ) -> TrainResult:
     """Train a detector on a labelled dataset.
 
@@ -26,12 +35,16 @@ def train_detector(
         output: Scratch folder of the training; goes on where a killed one stopped.
         seed: Of weights, order and augmentation.
         device: ``auto``, ``cpu``, ``cuda[:i]`` or ``mps``.
+        keep_steps: Early steps, ascending, whose weights are kept: in the folder of
+            ``TrainResult.weights`` (`detal.training.early_weights`).
+        start: Checkpoint of the same kind and classes to go on from, in place of ``config``'s
+            ``init`` and ``backbone``.
 
     Raises:
         ConfigError: If the trainer does not know a setting.
     """
     train = _train_yolo if config.type == "yolo" else _train_torchvision
-    return train(config, dataset, output, seed, device)
+    return train(config, dataset, output, seed, device, tuple(keep_steps), start)
 
 
 def detector_config(
@@ -62,7 +75,13 @@ def detector_config(
 
 
 def _train_yolo(
-    config: TrainingConfig, dataset: Dataset, output: Path, seed: int, device: str
+    config: TrainingConfig,
+    dataset: Dataset,
+    output: Path,
+    seed: int,
+    device: str,
+    keep_steps: tuple[int, ...],
+    start: Path | None,
 ) -> TrainResult:
     data = output / "data"
     if not data.exists():
@@ -71,29 +90,42 @@ def _train_yolo(
     return train_yolo(
         data_yaml=data / "data.yaml",
         output=output / "run",
-        init=config.init,
-        backbone=None if config.backbone is None else Path(config.backbone),
+        init=config.init if start is None else start,
+        backbone=None if start or config.backbone is None else Path(config.backbone),
         steps=config.steps,
         image_size=config.image_size,
         batch_size=config.batch_size,
         seed=seed,
         device=device,
+        keep_steps=keep_steps,
         extra=config.extra,
     )
 
 
 def _train_torchvision(
-    config: TrainingConfig, dataset: Dataset, output: Path, seed: int, device: str
+    config: TrainingConfig,
+    dataset: Dataset,
+    output: Path,
+    seed: int,
+    device: str,
+    keep_steps: tuple[int, ...],
+    start: Path | None,
 ) -> TrainResult:
     if config.backbone is not None:
         raise ConfigError("training.backbone works with YOLO only")
     try:
         training = TorchvisionTraining(
-            steps=config.steps, batch_size=config.batch_size, seed=seed, **config.extra
+            steps=config.steps,
+            batch_size=config.batch_size,
+            seed=seed,
+            keep_steps=keep_steps,
+            **config.extra,
         )
     except TypeError as error:
         raise ConfigError(f"training.extra: {error}") from None
     model = build_torchvision(
         config.init, num_classes=len(dataset.class_names), image_size=config.image_size, seed=seed
     )
+    if start is not None:
+        model.load_state_dict(read_state_dict(start))
     return train_torchvision(model, dataset, output=output, training=training, device=device)

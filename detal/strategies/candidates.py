@@ -18,6 +18,7 @@ from torch import Tensor
 
 from detal.errors import ConfigError, DataError
 from detal.features import expected_boxes
+from detal.reward import MeasuredTables
 from detal.structures import Annotations, Detections
 
 __all__ = ["Candidates", "Chunk", "Labeled", "Pass"]
@@ -73,6 +74,7 @@ class Candidates:
         reference: Labelled images that nothing is trained on, so that the detector is as right
             there as on the pool; None if there are none. Nothing that is reported is measured on
             them.
+        tables: The measured tables that the strategy asked for (`Needs`).
     """
 
     image_ids: NDArray[Any]
@@ -85,6 +87,7 @@ class Candidates:
     passes: Mapping[str, Pass] = field(default_factory=dict)
     metadata: pl.DataFrame | None = None
     reference: Labeled | None = None
+    tables: MeasuredTables = field(default_factory=MeasuredTables)
 
     def __post_init__(self) -> None:
         ids = self.image_ids
@@ -164,6 +167,7 @@ class Candidates:
             passes={name: narrowed(read) for name, read in self.passes.items()},
             metadata=None if self.metadata is None else self.metadata[rows],
             reference=self.reference,
+            tables=self.tables,
         )
 
     def map(self, measure: Callable[[Detections], Tensor]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from detal.structures import Budget
 __all__ = ["Mode", "cold_start", "combine", "image_scores", "staged"]
 
 Mode = Literal["rank", "product"]
+Name = TypeVar("Name", bound=str)
 
 
 def staged(*, stages: Sequence[Any] | None = None) -> MeasureSelector:
@@ -201,11 +202,12 @@ def _joined(parts: Sequence[_Part]) -> list[_Part]:
         members=_distinct(member for n in needs for member in n.members),
         earlier_rounds=max(n.earlier_rounds for n in needs),
         dropout=any(n.dropout for n in needs),
+        tables=_distinct(table for n in needs for table in n.tables),
     )
     return [replace(part, joint=joint) for part in parts]
 
 
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+def _distinct(names: Iterable[Name]) -> tuple[Name, ...]:
     return tuple(dict.fromkeys(names))
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from detal.reward import TableName
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Order, Picks, fill
 from detal.structures import Budget, Detections, Selection
@@ -29,7 +30,7 @@ _CLASSES_NAMED = 3
 
 @dataclass(frozen=True)
 class Needs:
-    """The forward passes a strategy needs besides the detector's own, all over the whole pool.
+    """What a strategy needs besides the detector's own pass: further ones, and measured tables.
 
     Attributes:
         views: Names of augmented views of each image (`detal.detectors.VIEWS`); in
@@ -41,12 +42,15 @@ class Needs:
             are no earlier rounds: members must be named.
         dropout: The detector's own pass must say what its last layer says under dropout
             (``Detections.mutual_information``); no further pass.
+        tables: What is to be measured with trained variants of the detector, for
+            ``Candidates.tables``.
     """
 
     views: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     earlier_rounds: int = 0
     dropout: bool = False
+    tables: tuple[TableName, ...] = ()
 
 
 class QueryStrategy(Protocol):

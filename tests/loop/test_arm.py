@@ -13,13 +13,16 @@ from detal.datasets import Dataset, open_dataset
 from detal.errors import ConfigError, DataError
 from detal.loop import arm, choosing, units
 from detal.loop import study as study_module
-from detal.loop.arm import arm_folder, initial_folder, run_arm, run_initial
+from detal.loop.arm import arm_folder, initial_folder, read_rows, run_arm, run_initial
 from detal.loop.choosing import label_within_budget
 from detal.loop.oracle import best_random_batch, oracle_loss
 from detal.loop.simulate import run_simulation
 from detal.loop.study import Study, open_study
 from detal.loop.summary import read_points, write_summary
+from detal.runs import curve_variants
 from detal.runs.pool import candidate_pool
+from detal.runs.training import train_detector
+from detal.runs.variants import measure as measure_variant
 from detal.strategies import QueryStrategy, make_strategy
 from detal.structures import Budget
 from tests.runs.factories import scored_pool
@@ -350,3 +353,42 @@ def test_coverage_from_random_weights_is_refused(study: Study, tmp_path: Path) -
     blind = replace(study, config=config(tmp_path, initial=initial, training=training))
     with pytest.raises(ConfigError, match=r"initial.strategy core_set needs image features before"):
         run_initial(blind, 0)
+
+
+@pytest.mark.slow
+def test_variants_of_an_arm_see_what_is_labelled_and_the_reference_set_alone(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = open_dataset(SANDBOX / "test.json").take(np.arange(5))
+    strategy = StrategyConfig.model_validate({"name": "curve_greedy", "curves": "fitted"})
+    changes: dict[str, Any] = {"rounds": 1, "tables": {"shares": [0.5]}}
+    small = config(
+        Path(study.config.output), reference={"path": str(SANDBOX / "test.json")}, **changes
+    )
+    study = replace(study, config=small, reference=reference)
+    run_initial(study, 0)
+    seen: dict[str, list[list[str]]] = {"trained": [], "measured": []}
+
+    def spy_train(training: Any, dataset: Dataset, **options: Any) -> Any:
+        seen["trained"].append(dataset.images["path"].to_list())
+        return train_detector(training, dataset, **options)
+
+    def spy_measure(variants: Any, *args: Any, **options: Any) -> Any:
+        seen["measured"].append(variants.reference.images["path"].to_list())
+        return measure_variant(variants, *args, **options)
+
+    monkeypatch.setattr(curve_variants, "train_detector", spy_train)
+    monkeypatch.setattr(curve_variants, "measure", spy_measure)
+    run_arm(study, strategy, 0)
+    labeled = study.pool.take(read_rows(study, initial_folder(Path(small.output), 0)))
+    assert [set(paths) <= set(labeled.images["path"]) for paths in seen["trained"]] == [True]
+    assert seen["measured"] == [reference.images["path"].to_list()] * 2
+    tables = arm_folder(Path(small.output), strategy, 0) / "round-1" / "tables"
+    assert [path.name for path in tables.rglob("curves.json")] == ["curves.json"]
+    assert not list(tables.rglob("*.pt"))
+
+
+def test_tables_need_a_reference_set(tmp_path: Path) -> None:
+    strategies = [{"name": "curve_greedy", "curves": "fitted"}]
+    with pytest.raises(ConfigError, match="set `reference`"):
+        run_simulation(config(tmp_path / "study", strategies=strategies))

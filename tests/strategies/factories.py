@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from detal.features import expected_boxes
+from detal.reward import MeasuredTables
 from detal.strategies import Candidates, Choice, Chunk, Labeled, Order, Pass
 from detal.structures import Annotations, Detections
 from tests.features.factories import Box, detections_of
+from tests.reward.factories import group_gains
 
 VIEWS = ("flip", "cutout", "downscale", "rotate")
 PASSES = (*VIEWS, "member:0", "member:1")
@@ -44,6 +46,22 @@ def pool_of(
         candidates,
         passes={name: jittered(ordered, name) for name in PASSES},
         reference=reference_of(num_classes=num_classes),
+        tables=tables_of(candidates),
+    )
+
+
+def tables_of(candidates: Candidates) -> MeasuredTables:
+    """Three groups, around the first numbers of the features, of which the last gains most."""
+    features = candidates.image_features
+    width = 1 if features is None else features.shape[1]
+    number = len(candidates.class_names)
+    return MeasuredTables(
+        groups=group_gains(
+            [[0.4 + 0.1 * g] * number for g in range(3)],
+            [[0.3] * number, [0.31] * number],
+            class_names=candidates.class_names,
+            centres=np.eye(3, width, dtype=np.float32),
+        )
     )
 
 
@@ -162,6 +180,7 @@ def rechunked(candidates: Candidates, *, seed: int) -> Candidates:
         groups=candidates.groups,
         passes=candidates.passes,
         reference=candidates.reference,
+        tables=candidates.tables,
     )
 
 

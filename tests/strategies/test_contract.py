@@ -17,7 +17,7 @@ from tests.strategies.factories import labeled_of, pool_of, random_pool, rechunk
 
 NAMES = sorted(STRATEGIES)
 USES_FEATURES = {"core_set", "kmeans", "density", "typiclust", "prob_cover"}
-USES_FEATURES |= {"facility_location"}
+USES_FEATURES |= {"facility_location", "variant_greedy"}
 REQUIRED_OPTIONS: dict[str, dict[str, Any]] = {
     "filter": {"where": "true"},
     "weighted": {"score": "2 * expected_boxes"},

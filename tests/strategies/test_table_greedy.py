@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detal.errors import DataError
+from detal.errors import ConfigError, DataError
 from detal.features.expected_objects import expected_objects
-from detal.reward import FittedCurves
+from detal.reward import FittedCurves, MeasuredTables
 from detal.strategies import Candidates, Labeled, make_strategy
 from detal.strategies.calibrated import reference_calibration
 from detal.structures import Annotations, Budget, Detections
@@ -85,3 +85,19 @@ def test_a_reference_set_without_detections_changes_nothing() -> None:
     pool = pool_of([[(0, 0.9)], [(0, 0.5)]])
     empty = replace(pool, reference=reference_of(detections_of([[], []]), [True, False]))
     assert picks(empty) == picks(pool)
+
+
+def test_curves_that_the_run_fitted(table: str) -> None:
+    pool = replace(
+        pool_of([[(0, 0.5)], [(1, 0.5)]]),
+        labeled=Labeled(class_counts=np.array([60, 30, 0])),
+    )
+    measured = replace(pool, tables=MeasuredTables(curves=FittedCurves.load(Path(table))))
+    assert picks(measured) == ("001",)  # prior unless asked
+    assert picks(measured, curves="fitted") == ("000",)
+    assert make_strategy("curve_greedy", curves="fitted").needs.tables == ("curves",)
+    assert make_strategy("curve_greedy", curves="fitted", table=table).needs.tables == ()
+    with pytest.raises(ConfigError, match="needs variants of the detector"):
+        picks(replace(pool, tables=MeasuredTables()), curves="fitted")
+    with pytest.raises(ConfigError, match=r"curves 'fited'.*did you mean fitted"):
+        make_strategy("curve_greedy", curves="fited")

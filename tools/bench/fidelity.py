@@ -5,8 +5,10 @@
 
 Batches of very different character, all of the budget's true boxes, are each labelled beside the
 initial set and trained on ``--repeats`` times. The same command goes on with a run that was
-stopped; more repeats extend a finished one, and new tables need no training. Overrides are those of
-`detal simulate`. Writes ``data/results/fidelity_NAME.json`` and a picture of it.
+stopped; more repeats extend a finished one, and new tables need no training, but for those that
+rest on variants of the initial detector, which are trained once (``--no-variants``: not at all).
+Overrides are those of `detal simulate`. Writes ``data/results/fidelity_NAME.json`` and a picture of
+it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,12 @@ sys.path.insert(0, str(ROOT))
 from detal.config import SimulateConfig, load_config  # noqa: E402
 from detal.loop.compared_tables import SEE_THE_TRUTH, predictions  # noqa: E402
 from detal.loop.fidelity import compare_tables  # noqa: E402
-from detal.loop.retraining import INITIAL, Retrainings, open_start  # noqa: E402
+from detal.loop.retraining import (  # noqa: E402
+    INITIAL,
+    Retrainings,
+    build_start_tables,
+    open_start,
+)
 from detal.loop.study import Study, open_study  # noqa: E402
 from detal.loop.varied_batches import batch_names  # noqa: E402
 from detal.seeding import generator  # noqa: E402
@@ -47,6 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="trainings of each batch, >= 2")
     parser.add_argument("--only", nargs="+", metavar="BATCH", help="these batches alone")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
+    parser.add_argument("--no-variants", action="store_true", help="train no variants for tables")
     parser.add_argument("--figure", action="store_true", help="only draw the picture anew")
     args = parser.parse_intermixed_args()
     target = args.results / f"fidelity_{args.study}.json"
@@ -69,11 +78,17 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         names=tuple(args.only or batch_names(len(study.pool.class_names))),
     )
     work.run(_report)
+    if not args.no_variants and study.reference is not None:
+        build_start_tables(study, work, progress=_report_variants)
     return result_of(study, work)
 
 
 def _report(done: int, total: int) -> None:
     print(f"{done} of {total} trainings", file=sys.stderr, flush=True)
+
+
+def _report_variants(title: str) -> Callable[[int, int], None]:
+    return lambda done, total: print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
 
 
 def result_of(study: Study, work: Retrainings) -> dict[str, Any]:
