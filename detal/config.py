@@ -302,6 +302,8 @@ class VariantsConfig(_Section):
         steps: Optimisation steps of each; by default those of ``training``. Fewer are cheaper, but
             a detector of ``detector.weights`` was then trained longer than the variants, and the
             curves come out steeper than they are.
+        early_steps: Steps, ascending, whose checkpoints are kept beside each variant's last one:
+            what early detectors find hard is what ``detal trustset`` scores objects by.
     """
 
     shares: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
@@ -310,6 +312,7 @@ class VariantsConfig(_Section):
         0.75,
     )
     steps: Annotated[int, Field(ge=1)] | None = None
+    early_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @model_validator(mode="after")
     def _ascending(self) -> VariantsConfig:

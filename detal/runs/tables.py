@@ -3,6 +3,7 @@
     <output>/build.json             what the table is made of; another one is refused
     <output>/variants/25/           the variant trained on 25 % of the labelled images
         weights.pt                  its checkpoint
+        early/20.pt                 those of its early steps, if asked for
         point.json                  what it was trained on and what it reached; written last
     <output>/curves.json            the table (`detal.reward.FittedCurves`)
     <output>/curves.png             its picture
@@ -38,6 +39,7 @@ from detal.runs.table_view import draw_table
 from detal.runs.training import detector_config, train_detector
 from detal.seeding import generator
 from detal.structures import Annotations
+from detal.training import EARLY_FOLDER
 
 __all__ = ["build_table"]
 
@@ -195,7 +197,8 @@ def _measured_variant(
 ) -> dict[str, Any]:
     config = build.config
     folder.mkdir(parents=True, exist_ok=True)
-    point: dict[str, Any] = {"share": share, "images": len(rows)}
+    ids = build.labeled.image_ids[rows].tolist()
+    point: dict[str, Any] = {"share": share, "images": len(rows), "image_ids": ids}
     if share == 1.0 and config.detector.weights is not None:
         weights = Path(config.detector.weights)
         point |= {"weights": str(weights)}
@@ -207,9 +210,13 @@ def _measured_variant(
             output=folder / "train",
             seed=config.seed,
             device=config.device,
+            keep_steps=config.tables.early_steps,
         )
         weights = folder / "weights.pt"
         shutil.copyfile(trained.weights, weights)
+        if config.tables.early_steps:
+            early = trained.weights.parent / EARLY_FOLDER
+            shutil.copytree(early, folder / EARLY_FOLDER, dirs_exist_ok=True)
         point |= {"steps": trained.steps, "seconds": round(trained.seconds, 1)}
     fingerprint, ap = _measure(build, weights, store=folder / "store")
     for scratch in ("train", "store"):
@@ -267,7 +274,7 @@ def _fit(build: _Build, points: list[dict[str, Any]]) -> FittedCurves:
             "training": config["training"],
             "seed": build.config.seed,
             "variants": [
-                {key: value for key, value in point.items() if key not in ("counts", "ap")}
+                {k: v for k, v in point.items() if k not in ("counts", "ap", "image_ids")}
                 for point in points
             ],
             "versions": versions(),

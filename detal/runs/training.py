@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ __all__ = ["detector_config", "train_detector"]
 
 
 def train_detector(
-    config: TrainingConfig, dataset: Dataset, *, output: Path, seed: int, device: str
+    config: TrainingConfig,
+    dataset: Dataset,
+    *,
+    output: Path,
+    seed: int,
+    device: str,
+    keep_steps: Sequence[int] = (),
 ) -> TrainResult:
     """Train a detector on a labelled dataset.
 
@@ -26,12 +33,14 @@ def train_detector(
         output: Scratch folder of the training; goes on where a killed one stopped.
         seed: Of weights, order and augmentation.
         device: ``auto``, ``cpu``, ``cuda[:i]`` or ``mps``.
+        keep_steps: Early steps, ascending, whose weights are kept: in the folder of
+            ``TrainResult.weights`` (`detal.training.early_weights`).
 
     Raises:
         ConfigError: If the trainer does not know a setting.
     """
     train = _train_yolo if config.type == "yolo" else _train_torchvision
-    return train(config, dataset, output, seed, device)
+    return train(config, dataset, output, seed, device, tuple(keep_steps))
 
 
 def detector_config(
@@ -62,7 +71,12 @@ def detector_config(
 
 
 def _train_yolo(
-    config: TrainingConfig, dataset: Dataset, output: Path, seed: int, device: str
+    config: TrainingConfig,
+    dataset: Dataset,
+    output: Path,
+    seed: int,
+    device: str,
+    keep_steps: tuple[int, ...],
 ) -> TrainResult:
     data = output / "data"
     if not data.exists():
@@ -78,18 +92,28 @@ def _train_yolo(
         batch_size=config.batch_size,
         seed=seed,
         device=device,
+        keep_steps=keep_steps,
         extra=config.extra,
     )
 
 
 def _train_torchvision(
-    config: TrainingConfig, dataset: Dataset, output: Path, seed: int, device: str
+    config: TrainingConfig,
+    dataset: Dataset,
+    output: Path,
+    seed: int,
+    device: str,
+    keep_steps: tuple[int, ...],
 ) -> TrainResult:
     if config.backbone is not None:
         raise ConfigError("training.backbone works with YOLO only")
     try:
         training = TorchvisionTraining(
-            steps=config.steps, batch_size=config.batch_size, seed=seed, **config.extra
+            steps=config.steps,
+            batch_size=config.batch_size,
+            seed=seed,
+            keep_steps=keep_steps,
+            **config.extra,
         )
     except TypeError as error:
         raise ConfigError(f"training.extra: {error}") from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +15,14 @@ from typing import Any, Literal
 from detal.errors import ConfigError, StoreError
 
 __all__ = [
+    "EARLY_FOLDER",
     "StopReason",
     "TrainRecord",
     "TrainResult",
     "check_amounts",
+    "check_steps",
     "digest",
+    "early_weights",
     "file_digest",
     "learning_rate_factor",
     "write_atomic",
@@ -28,6 +32,7 @@ How = Literal["trained", "resumed", "restarted", "finished"]
 StopReason = Literal["steps", "time"]
 
 RECORD_NAME = "train.json"
+EARLY_FOLDER = "early"
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,24 @@ def check_amounts(*, time_budget_s: float | None, **counts: int) -> None:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     if time_budget_s is not None and not time_budget_s > 0:
         raise ConfigError(f"time_budget_s must be greater than 0, got {time_budget_s}")
+
+
+def check_steps(keep_steps: Sequence[int], *, steps: int) -> None:
+    """Check that the steps after which a checkpoint is kept rise and are steps of the run.
+
+    Raises:
+        ConfigError: If not.
+    """
+    edges = [0, *keep_steps, steps + 1]
+    if any(a >= b for a, b in itertools.pairwise(edges)):
+        raise ConfigError(
+            f"steps to keep a checkpoint of must rise and be in 1..{steps}, got {list(keep_steps)}"
+        )
+
+
+def early_weights(folder: Path, step: int) -> Path:
+    """Where a training in ``folder`` keeps the checkpoint of an early ``step``."""
+    return folder / EARLY_FOLDER / f"{step}.pt"
 
 
 def digest(parts: Iterable[Any]) -> str:

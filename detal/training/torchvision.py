@@ -22,7 +22,9 @@ from detal.training.progress import (
     TrainRecord,
     TrainResult,
     check_amounts,
+    check_steps,
     digest,
+    early_weights,
     learning_rate_factor,
     write_atomic,
 )
@@ -57,6 +59,7 @@ class TorchvisionTraining:
         time_budget_s: Stop after this wall time even if steps are left.
         workers: Processes that read images; the result does not depend on their number.
         augment: Mirror, shift, scale and change colours.
+        keep_steps: Steps, ascending, whose weights are kept as ``early/<step>.pt``.
     """
 
     steps: int
@@ -72,6 +75,7 @@ class TorchvisionTraining:
     time_budget_s: float | None = None
     workers: int = 0
     augment: bool = True
+    keep_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_amounts(
@@ -80,6 +84,7 @@ class TorchvisionTraining:
             checkpoint_steps=self.checkpoint_steps,
             time_budget_s=self.time_budget_s,
         )
+        check_steps(self.keep_steps, steps=self.steps)
         if self.optimizer not in {"sgd", "adamw"}:
             raise ConfigError(f"optimizer must be sgd or adamw, got {self.optimizer!r}")
 
@@ -193,6 +198,10 @@ def _loop(
         state.done += 1
         state.seconds = before + time.monotonic() - started
         _check_finite(state, training)
+        if state.done in training.keep_steps:
+            early = early_weights(checkpoint.parent, state.done)
+            early.parent.mkdir(exist_ok=True)
+            _save(early, model.state_dict())
         if training.time_budget_s is not None and state.seconds >= training.time_budget_s:
             break
         if state.done % training.checkpoint_steps == 0 and state.done < training.steps:
@@ -285,10 +294,13 @@ def _key(
 ) -> str:
     """Digest of what determines the weights."""
     columns = [] if dataset.annotations is None else vars(dataset.annotations).values()
+    settings = {**asdict(training), "workers": None}
+    if not training.keep_steps:  # what keeps nothing is the training that could not keep anything
+        del settings["keep_steps"]
     return digest(
         [
             fingerprint(model),
-            sorted({**asdict(training), "workers": None}.items()),
+            sorted(settings.items()),
             target.type,
             dataset.class_names,
             dataset.images.select("image_id", "path").rows(),

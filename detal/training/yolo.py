@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from detal.detectors.yolo import import_ultralytics
 from detal.errors import ConfigError, DetectorError
 from detal.seeding import seed_torch
 from detal.training.progress import (
+    EARLY_FOLDER,
     TrainRecord,
     TrainResult,
     check_amounts,
+    check_steps,
     digest,
     file_digest,
 )
@@ -74,6 +76,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
     time_budget_s: float | None = None,
     resume: bool = True,
     checkpoint_s: float = 30.0,
+    keep_steps: Sequence[int] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train with ultralytics' own trainer, augmentation and loss.
@@ -101,6 +104,8 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
         time_budget_s: Stop after this wall time even if steps are left.
         resume: Recognise a finished run and go on with an interrupted one; otherwise start anew.
         checkpoint_s: Least wall time between two checkpoints.
+        keep_steps: Steps, ascending, after which the weights (their moving average) are kept as
+            ``early/<step>.pt``; the schedule is the same with and without.
         extra: Further settings of the library (``optimizer``, ``lr0``, ``mosaic``, ``workers`` …).
 
     Raises:
@@ -109,6 +114,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
         DetectorError: If the model cannot be built or the loss does not stay finite.
     """
     check_amounts(steps=steps, batch_size=batch_size, time_budget_s=time_budget_s)
+    check_steps(keep_steps, steps=steps)
     if image_size < 32 or image_size % 32:
         raise ConfigError(f"image_size must be a positive multiple of 32, got {image_size}")
     backbone = Path(backbone) if isinstance(backbone, str) else backbone
@@ -116,7 +122,8 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
     data = read_yolo_data(Path(data_yaml))
     settings = _settings(extra or {}, data, image_size, target)
     settings |= {"batch": batch_size, "nbs": batch_size, "imgsz": image_size, "seed": seed}
-    key = digest([*sorted(settings.items()), steps, time_budget_s, data.fingerprint])
+    kept = [("keep_steps", list(keep_steps))] if keep_steps else []
+    key = digest([*sorted(settings.items()), steps, time_budget_s, data.fingerprint, *kept])
     plan = StepPlan(
         steps=steps,
         batch_size=batch_size,
@@ -126,6 +133,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
         key=digest([key, *_origin(init, backbone), version("ultralytics")]),
         time_budget_s=time_budget_s,
         checkpoint_s=checkpoint_s,
+        keep_steps=tuple(keep_steps),
     )
     return _run(plan, settings, init, backbone, target=target, resume=resume)
 
@@ -216,8 +224,9 @@ def _clear(output: Path) -> None:
     """Remove what an earlier training left, and nothing else."""
     for name in (WEIGHTS_NAME, CHECKPOINT_NAME, _INIT_NAME):
         (output / name).unlink(missing_ok=True)
-    if (output / _LIBRARY_FOLDER).is_dir():
-        shutil.rmtree(output / _LIBRARY_FOLDER)
+    for folder in (_LIBRARY_FOLDER, EARLY_FOLDER):
+        if (output / folder).is_dir():
+            shutil.rmtree(output / folder)
 
 
 def _start_model(

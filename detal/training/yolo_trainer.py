@@ -23,7 +23,12 @@ import torch
 
 from detal.errors import DetectorError
 from detal.seeding import generator
-from detal.training.progress import StopReason, learning_rate_factor, write_atomic
+from detal.training.progress import (
+    StopReason,
+    early_weights,
+    learning_rate_factor,
+    write_atomic,
+)
 from detal.training.yolo_data import YoloData
 
 __all__ = ["StepPlan", "make_trainer"]
@@ -46,6 +51,7 @@ class StepPlan:
         key: Digest of everything that determines the weights.
         time_budget_s: Wall time after which it stops, or None.
         checkpoint_s: Least wall time between two checkpoints.
+        keep_steps: Steps whose weights are kept.
         done: Steps done.
         seconds: Wall time of earlier sessions.
         started: Clock at which this session's first step began.
@@ -62,6 +68,7 @@ class StepPlan:
     key: str
     time_budget_s: float | None = None
     checkpoint_s: float = 30.0
+    keep_steps: tuple[int, ...] = ()
     done: int = 0
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -158,7 +165,7 @@ def make_trainer(library: Any, plan: StepPlan, *, overrides: dict[str, Any], amp
         "on_pretrain_routine_end": lambda t: _begin(t, plan, amp=amp),
         "on_train_epoch_start": lambda t: _begin_epoch(t, plan, torch_utils),
         "on_train_batch_start": lambda t: _begin_step(t, plan),
-        "on_train_batch_end": lambda t: _end_step(t, plan),
+        "on_train_batch_end": lambda t: _end_step(t, plan, torch_utils),
         "on_train_epoch_end": lambda t: _end_epoch(t, plan),
     }
     for event, handler in handlers.items():
@@ -267,12 +274,22 @@ def _begin_step(trainer: Any, plan: StepPlan) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
-def _end_step(trainer: Any, plan: StepPlan) -> None:
+def _end_step(trainer: Any, plan: StepPlan, torch_utils: Any) -> None:
     plan.done += 1
+    if plan.done in plan.keep_steps:
+        _keep(trainer, early_weights(plan.output, plan.done), torch_utils)
     late = plan.time_budget_s is not None and plan.elapsed_s >= plan.time_budget_s
     if plan.done >= plan.steps or late:
         plan.stopped_by = "steps" if plan.done >= plan.steps else "time"
         trainer.stop = True
+
+
+def _keep(trainer: Any, path: Path, torch_utils: Any) -> None:
+    """Write the moving average of the weights as a checkpoint of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trainer.save_model()
+    torch_utils.strip_optimizer(trainer.last)
+    Path(trainer.last).replace(path)
 
 
 def _end_epoch(trainer: Any, plan: StepPlan) -> None:

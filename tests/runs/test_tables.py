@@ -1,5 +1,6 @@
 """Building a table of category curves, with trainings of two steps."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def config(output: Path, **changes: Any) -> TablesConfig:
             "batch_size": 2,
         },
         "detector": {"weights": str(SANDBOX / "yolo_seed.pt")},
-        "tables": {"shares": [0.5]},
+        "tables": {"shares": [0.5], "early_steps": [1]},
         "output": str(output),
         "device": "cpu",
         **changes,
@@ -86,6 +87,9 @@ def test_a_stopped_build_goes_on_and_a_finished_one_is_read(
     variant = table.made_of["variants"][0]
     assert (variant["share"], variant["steps"]) == (0.5, 2)
     assert (output / "variants" / "50" / "weights.pt").is_file()
+    assert (output / "variants" / "50" / "early" / "1.pt").is_file()
+    point = json.loads((output / "variants" / "50" / "point.json").read_text())
+    assert len(point["image_ids"]) == point["images"] == len(set(point["image_ids"]))
     assert sorted(p.name for p in (output / "variants" / "100").iterdir()) == ["point.json"]
     picture = cv2.imread(str(output / "curves.png"))
     assert picture is not None

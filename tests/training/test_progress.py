@@ -4,6 +4,7 @@ from detal.errors import ConfigError, StoreError
 from detal.training.progress import (
     TrainRecord,
     check_amounts,
+    check_steps,
     digest,
     file_digest,
     learning_rate_factor,
@@ -61,3 +62,11 @@ def test_digests_tell_contents_apart(tmp_path):
     write_atomic(tmp_path / "b", b"2")
     assert file_digest(tmp_path / "a") != file_digest(tmp_path / "b")
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a", "b"]
+
+
+@pytest.mark.parametrize("steps", [[0], [3, 3], [5, 2], [11]], ids=["zero", "twice", "down", "late"])
+def test_early_steps_must_rise_and_be_steps(steps):
+    check_steps([1, 10], steps=10)
+    check_steps([], steps=10)
+    with pytest.raises(ConfigError, match=r"must rise and be in 1\.\.10"):
+        check_steps(steps, steps=10)

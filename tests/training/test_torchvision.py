@@ -11,6 +11,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from detal.detectors.torchvision import load_torchvision
 from detal.errors import ConfigError, DataError, DetectorError
 from detal.seeding import seed_torch
+from detal.training import early_weights
 from detal.training import torchvision as training_module
 from detal.training.torchvision import TorchvisionTraining, train_torchvision
 
@@ -97,6 +98,14 @@ def test_finished_run_is_recognised_and_other_settings_train_anew(boxes_dataset,
     assert not same(kept, other.weights)
     fewer = train(boxes_dataset.take([0, 1]), tmp_path, training=replace(training, seed=1))
     assert fewer.how == "trained"
+
+
+def test_early_checkpoints_are_kept_and_change_nothing(boxes_dataset, tmp_path):
+    plain = train(boxes_dataset, tmp_path / "plain")
+    kept = train(boxes_dataset, tmp_path / "kept", training=replace(QUICK, keep_steps=(2, 6)))
+    assert same(plain.weights, kept.weights)
+    assert same(early_weights(tmp_path / "kept", 6), kept.weights)
+    assert not same(early_weights(tmp_path / "kept", 2), kept.weights)
 
 
 def test_it_learns(boxes_dataset, tmp_path):

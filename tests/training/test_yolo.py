@@ -10,6 +10,7 @@ import torch
 
 from detal.detectors.yolo import import_ultralytics
 from detal.errors import ConfigError, DataError, DetectorError
+from detal.training.progress import early_weights
 from detal.training.yolo import train_yolo
 from detal.training.yolo_trainer import StepPlan, _Stream
 
@@ -77,6 +78,19 @@ def test_exact_steps_finished_run_is_recognised_and_seed_decides(
     assert model.names == {0: "grün", 1: "红"}
     files = sorted(p.name for p in data_yaml.parent.rglob("*") if p.is_file())
     assert not [name for name in files if name.endswith((".cache", ".npy"))]
+
+
+def test_early_checkpoints_are_kept_and_change_nothing(data_yaml, tiny_yolo, tmp_path):
+    plain = train(data_yaml, tiny_yolo, tmp_path / "plain", steps=12)
+    kept = train(data_yaml, tiny_yolo, tmp_path / "kept", steps=12, keep_steps=[2, 12])
+    assert same(plain.weights, kept.weights)
+    early = [early_weights(tmp_path / "kept", step) for step in (2, 12)]
+    assert sorted(path.name for path in early[0].parent.iterdir()) == ["12.pt", "2.pt"]
+    assert same(early[1], kept.weights)
+    assert not same(early[0], kept.weights)
+    shorter = train(data_yaml, tiny_yolo, tmp_path / "kept", steps=12, keep_steps=[3])
+    assert shorter.how == "trained"
+    assert [path.name for path in early[0].parent.iterdir()] == ["3.pt"]
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(data_yaml, tiny_yolo, tmp_path):
