@@ -62,6 +62,10 @@ class CategoryCurves:
         """(n,) what ``added`` objects of class ``labels`` bring on top of ``counts``, each (n,)."""
         return self.drop[labels] * (self._left(counts) - self._left(counts + added))
 
+    def slope(self, counts: Floats) -> Floats:
+        """(..., C) AP that one more object adds at ``counts`` (..., C), to first order."""
+        return self.drop * self.exponent * (counts + 1) ** -(self.exponent + 1)
+
     def deviation(self, counts: Floats) -> Floats:
         """(..., C) standard deviation of `ap` at ``counts`` (..., C)."""
         basis = self._left(counts)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import ConfigError
-from detal.features.expected_objects import Informativeness, expected_objects
+from detal.features.expected_objects import Bundles, Informativeness, expected_objects
 from detal.reward import CategoryCurves, CurveTable, FittedCurves, Novelty, RewardTable
 from detal.strategies.calibrated import reference_calibration
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
 from detal.strategies.lazy import LazyQueue, SampledQueue
 from detal.strategies.strategy import MeasureSelector
+from detal.strategies.trust import trusted_objects
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 
@@ -27,7 +28,7 @@ _LAZY_UP_TO = 200_000
 
 def curve_greedy(
     *,
-    informativeness: Informativeness = "entropy",
+    informativeness: Informativeness | Literal["trust"] = "entropy",
     redundancy: bool | None = None,
     class_weights: ClassWeights = "none",
     table: str | None = None,
@@ -46,14 +47,17 @@ def curve_greedy(
 
     Args:
         informativeness: ``entropy`` discounts what the detector is sure of, ``none`` counts every
-            expected object in full.
+            expected object in full, ``trust`` counts a detection as it is likely to be of those
+            that teach (`trustset`; needs labelled images).
         redundancy: Discount images that resemble a labelled or picked one; needs image features.
             By default where the detector gives them.
         class_weights: See `entropy`; ``{bicycle: 2}`` makes a class count twice.
         table: Folder of a table that ``detal tables build`` wrote.
     """
-    if informativeness not in ("entropy", "none"):
-        raise ConfigError(f"informativeness must be entropy or none, got {informativeness!r}")
+    if informativeness not in ("entropy", "trust", "none"):
+        raise ConfigError(
+            f"informativeness must be entropy, trust or none, got {informativeness!r}"
+        )
     check_class_weights(class_weights)
     fitted = None if table is None else FittedCurves.load(Path(table))
 
@@ -68,12 +72,7 @@ def curve_greedy(
             if fitted is None
             else fitted.for_classes(candidates.class_names),
             counts=candidates.labeled.class_counts,
-            objects=expected_objects(
-                candidates.chunks(),
-                num_images=len(candidates),
-                informativeness=informativeness,
-                calibrate=reference_calibration(candidates),
-            ),
+            objects=_objects(candidates, informativeness, rng),
             class_names=candidates.class_names,
             novelty=None
             if features is None
@@ -84,6 +83,21 @@ def curve_greedy(
         yield from greedy(gains, candidates, budget, rng, by=by)
 
     return MeasureSelector(select=select)
+
+
+def _objects(
+    candidates: Candidates,
+    informativeness: Informativeness | Literal["trust"],
+    rng: np.random.Generator,
+) -> Bundles:
+    if informativeness == "trust":
+        return trusted_objects(candidates, rng=rng)
+    return expected_objects(
+        candidates.chunks(),
+        num_images=len(candidates),
+        informativeness=informativeness,
+        calibrate=reference_calibration(candidates),
+    )
 
 
 def greedy(

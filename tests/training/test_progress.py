@@ -64,7 +64,9 @@ def test_digests_tell_contents_apart(tmp_path):
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a", "b"]
 
 
-@pytest.mark.parametrize("steps", [[0], [3, 3], [5, 2], [11]], ids=["zero", "twice", "down", "late"])
+@pytest.mark.parametrize(
+    "steps", [[0], [3, 3], [5, 2], [11]], ids=["zero", "twice", "down", "late"]
+)
 def test_early_steps_must_rise_and_be_steps(steps):
     check_steps([1, 10], steps=10)
     check_steps([], steps=10)
