@@ -307,6 +307,37 @@ def tables_show(
     _print_table(folder, as_json=as_json, picture=picture)
 
 
+trustset = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(trustset, name="trustset", help="Look at the labelled objects that teach most.")
+
+
+@trustset.command(
+    "show",
+    epilog="Example: detal trustset show labeled=data.yaml detector=best.pt pool=frames/ "
+    "table=tables/round1 output=runs/trust",
+)
+def trustset_show(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge the labelled objects: which teach, which labels look wrong, what resembles them."""
+    _set_up(debug=debug)
+    from detal.config import TrustSetConfig, load_config
+
+    resolved = load_config(TrustSetConfig, config, overrides or [])
+    from detal.runs.trustset import show_trust_set
+
+    with _progress() as progress:
+        result = show_trust_set(resolved, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False, indent=1))
+    else:
+        _print_trust(result, Path(resolved.output))
+
+
 @app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
 def show_config(
     overrides: Overrides = None, config: ConfigOption = None, *, debug: DebugOption = False
@@ -478,6 +509,31 @@ def _print_table(folder: Path, *, as_json: bool, picture: Path | None = None) ->
         typer.echo(f"and {len(rows) - shown} more classes; --json prints all of them")
     typer.echo(f"table:   {folder}")
     typer.echo(f"picture: {picture or folder / 'curves.png'}")
+
+
+def _print_trust(result: dict[str, Any], output: Path) -> None:
+    shown = 20
+    table = Table("class", "labelled", "trusted", "suspicious", "AUC", "of entropy", "ECE")
+    rows = sorted(result["classes"], key=lambda row: row["labeled"])
+    for row in [row for row in rows if row["labeled"]][:shown]:
+        counts = (f"{row[key]:,}" for key in ("labeled", "members", "suspicious"))
+        keys = ("auc", "auc_entropy", "ece")
+        rates = ("" if row.get(key) is None else f"{row[key]:.2f}" for key in keys)
+        table.add_row(Text(str(row["class"])), *counts, *rates)
+    Console().print(table)
+    pooled = result["pooled"]
+    if pooled is None:
+        typer.echo("too few labelled objects are found to learn trust from")
+    else:
+        typer.echo(
+            f"trust tells members apart with an AUC of {pooled['auc']:.3f} (entropy "
+            f"{pooled['auc_entropy']:.3f}), calibration error {pooled['ece']:.3f}; "
+            f"five-fold cross-validation on the {result['learned_on']}"
+        )
+    kinds = ", ".join(f"{number} {kind}" for kind, number in result["suspicious"].items())
+    typer.echo(f"suspicious labels: {kinds or 'none'}; judged by {result['judges']}")
+    typer.echo(f"lists:   {output / 'suspicious.csv'}, {output / 'trustset.csv'}")
+    typer.echo(f"picture: {output / 'trustset.png'}")
 
 
 def _print_problems(

@@ -1,7 +1,8 @@
 """Labels that the judges contradict: a wrong class, a shifted box, a missing box.
 
 As in confident learning (Northcutt, Jiang & Chuang, JAIR 2021) labels are doubted where confident
-predictions, best out of sample, disagree with them; how boxes accuse each other is ours. Shapes: B images, M objects, N detections, C classes, J judges, A accusations.
+predictions, best out of sample, disagree with them; how boxes accuse each other is ours. Shapes: B
+images, M objects, N detections, C classes, J judges, A accusations.
 """
 
 from __future__ import annotations
@@ -93,12 +94,12 @@ def find_suspicious(
 
     Strength is how often detections of that score and class agree with a label (`fit_calibration`
     on these very labels: a weak detector accuses weakly), less the same of the best prediction of
-    the object's own class that fits its box. The score is the mean over the judges that count on the
-    image (`judging_weights`: those that were not trained on it, where there are any), 0 for those
-    that say nothing; so an accusation must be repeated. Where every judge was trained on the image,
-    they count all the same, but a detector that learned a wrong label by heart defends it: expect
-    to find less there. Objects that no judge finds though two or more were trained on them come
-    last. Cost: two matchings and the pairs of overlapping boxes per judge.
+    the object's own class that fits its box. The score is the mean over the judges that count on
+    the image (`judging_weights`: those that were not trained on it, where there are any), 0 for
+    those that say nothing; so an accusation must be repeated. Where every judge was trained on the
+    image, they count all the same, but a detector that learned a wrong label by heart defends it:
+    expect to find less there. Objects that no judge finds though two or more were trained on them
+    come last. Cost: two matchings and the pairs of overlapping boxes per judge.
 
     Args:
         judges: Detectors of the same classes.
