@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from detal.errors import DataError
 from detal.features import entropy, margin
 from detal.structures import Detections
 
@@ -92,7 +93,7 @@ def fit_observables(detections: Detections, *, only: tuple[str, ...] = ()) -> Ob
 
 def _require(column: Tensor | None, name: str) -> Tensor:
     if column is None:
-        raise ValueError(f"the detections lack {name}, which those fitted on had")
+        raise DataError(f"the detections lack {name}, which those fitted on had")
     return column
 
 

@@ -31,6 +31,7 @@ _FOLDS = 5
 _DEVIATIONS = (0.1, 0.3, 1.0)
 _ITERATIONS = 100
 _DECIMALS = 9
+_SMALLEST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +114,10 @@ def fit_trust(rows: Rows, *, only: tuple[str, ...] = ()) -> TrustModel:
         rows: To learn from, of either kind (`Rows.enough`).
         only: Observables to use, see `fit_observables`.
     """
-    losses = [_log_loss(_out_of_fold(rows, only, deviation), rows) for deviation in _DEVIATIONS]
-    return _fit(rows, rows.used, only, _DEVIATIONS[int(np.argmin(losses))])
+    observables = fit_observables(rows.detections, only=only)
+    design = observables(rows.detections)
+    weight, intercept = _fit_best(rows, design, rows.used)
+    return TrustModel(observables, weight, intercept)
 
 
 def rate_trust(rows: Rows, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -154,35 +157,42 @@ def _number(value: float) -> float | None:
 
 def _nested(rows: Rows, only: tuple[str, ...]) -> Tensor:
     """(N,) trust of each detection by a model fitted, prior and all, on the other folds."""
-    probs = torch.zeros(rows.detections.num_boxes, dtype=torch.float64)
-    for fold in np.unique(rows.fold.numpy()).tolist():
+    design = fit_observables(rows.detections, only=only)(rows.detections)
+    probs = torch.zeros(len(design), dtype=torch.float64)
+    for fold in _folds(rows, rows.used):
         held = rows.fold == fold
-        rest = Rows(rows.detections, rows.target, rows.used & ~held, rows.fold)
-        model = fit_trust(rest, only=only)
-        probs[held] = model(rows.detections)[held]
+        fitted = _fit_best(rows, design, rows.used & ~held)
+        probs[held] = _predict(rows, design, held, fitted)
     return probs
 
 
-def _out_of_fold(rows: Rows, only: tuple[str, ...], deviation: float) -> Tensor:
-    probs = torch.zeros(rows.detections.num_boxes, dtype=torch.float64)
-    for fold in np.unique(rows.fold[rows.used].numpy()).tolist():
-        held = rows.fold == fold
-        model = _fit(rows, rows.used & ~held, only, deviation)
-        probs[held] = model(rows.detections)[held]
-    return probs
+def _folds(rows: Rows, used: Tensor) -> list[int]:
+    return [int(fold) for fold in np.unique(rows.fold[used].numpy())]
 
 
-def _log_loss(probs: Tensor, rows: Rows) -> float:
-    probs = probs[rows.used].clamp(1e-6, 1 - 1e-6)
-    truth = rows.target[rows.used].double()
-    return float(-(truth * probs.log() + (1 - truth) * (-probs).log1p()).sum())
+def _fit_best(rows: Rows, design: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and intercepts under the prior that predicts held-out folds of ``used`` best."""
+    losses = []
+    for deviation in _DEVIATIONS:
+        total = 0.0
+        for fold in _folds(rows, used):
+            held = used & (rows.fold == fold)
+            fitted = _fit(rows, design, used & ~held, deviation)
+            probs = _predict(rows, design, held, fitted).clamp(_SMALLEST, 1 - _SMALLEST)
+            truth = rows.target[held]
+            total -= float(torch.where(truth, probs, 1 - probs).log().sum())
+        losses.append(total)
+    return _fit(rows, design, used, _DEVIATIONS[int(np.argmin(losses))])
 
 
-def _fit(rows: Rows, used: Tensor, only: tuple[str, ...], deviation: float) -> TrustModel:
-    """Most probable weights on the detections ``used`` (N,); convex."""
-    observables = fit_observables(rows.detections, only=only)
-    x = observables(rows.detections)[used]
-    y = rows.target[used].double()
+def _predict(rows: Rows, design: Tensor, which: Tensor, fitted: tuple[Tensor, Tensor]) -> Tensor:
+    weight, intercept = fitted
+    return (design[which] @ weight + intercept[rows.detections.labels[which]]).sigmoid()
+
+
+def _fit(rows: Rows, design: Tensor, used: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
+    """Most probable weights (F,) and intercepts (C,) on the detections ``used`` (N,); convex."""
+    x, y = design[used], rows.target[used].double()
     label = rows.detections.labels[used]
     columns, classes = x.shape[1], rows.detections.num_classes
     # Weights, common intercept, what each class's differs from it by.
@@ -199,4 +209,4 @@ def _fit(rows: Rows, used: Tensor, only: tuple[str, ...], deviation: float) -> T
     with torch.enable_grad():
         optimiser.step(loss)  # type: ignore[no-untyped-call]
     fitted = values.detach()
-    return TrustModel(observables, fitted[:columns], fitted[columns] + fitted[columns + 1 :])
+    return fitted[:columns], fitted[columns] + fitted[columns + 1 :]

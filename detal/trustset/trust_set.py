@@ -190,7 +190,7 @@ def _without_copies(
             copies[place] = True
             continue
         chosen.append(place)
-        open_ &= 1 - unit @ unit[place] >= radius
+        open_ &= np.maximum(1 - unit @ unit[place], 0) >= radius
     return rows[chosen], rows[copies]
 
 

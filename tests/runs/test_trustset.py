@@ -104,7 +104,7 @@ def test_mistakes(tmp_path: Path) -> None:
         show_trust_set(config(tmp_path / "out", labeled=pool))
     with pytest.raises(ConfigError, match="folds must be 0, or 2 and more"):
         load_config(TrustSetConfig, None, ["labeled=a", "detector=b", "output=c", "folds=1"])
-    with pytest.raises(ConfigError, match="objects.share"):
+    with pytest.raises(ConfigError, match=r"objects\.share"):
         load_config(
             TrustSetConfig, None, ["labeled=a", "detector=b", "output=c", "objects.share=2"]
         )

@@ -25,7 +25,7 @@ def seen_of(images: Sequence[Sequence[Row]], *, kind: ScoreKind = "sigmoid") -> 
     scores, labels = (
         probs.max(dim=1) if len(flat) else (torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     )
-    counts = torch.tensor([len(rows) for rows in images])
+    counts = torch.tensor([len(rows) for rows in images], dtype=torch.int64)
     return Detections(
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]),
         boxes=torch.tensor([row[0] for row in flat], dtype=torch.float32).reshape(-1, 4),

