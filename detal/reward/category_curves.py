@@ -64,7 +64,8 @@ class CategoryCurves:
 
     def slope(self, counts: Floats) -> Floats:
         """(..., C) AP that one more object adds at ``counts`` (..., C), to first order."""
-        return self.drop * self.exponent * (counts + 1) ** -(self.exponent + 1)
+        falling = (1 + counts / self.onset) ** -(self.exponent + 1)
+        return np.asarray(self.drop * self.exponent / self.onset * falling)
 
     def deviation(self, counts: Floats) -> Floats:
         """(..., C) standard deviation of `ap` at ``counts`` (..., C)."""

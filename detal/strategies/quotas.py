@@ -129,11 +129,12 @@ def curve_quotas(
     power = 1 / (curves.exponent + 1)
 
     def at(price: float) -> Floats:
-        wanted = worth**power * price - counts - 1
+        wanted = curves.onset * (worth**power * price - 1) - counts
         return np.asarray(np.clip(wanted, 0, limit))
 
-    # The price in units of (objects / worth ** power): the quotas rise with it.
-    low, high = 0.0, float((counts + 1 + limit)[worth > 0].max() / worth[worth > 0].min() ** power)
+    # At the lower price no class gets an object, at the higher each gets all that it can.
+    most = (1 + (counts + limit) / curves.onset)[worth > 0].max()
+    low, high = 0.0, float(most / worth[worth > 0].min() ** power)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if at(middle).sum() < amount else (low, middle)

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detal.errors import ConfigError
 from detal.features.expected_objects import Bundles
 from detal.reward import CategoryCurves, FittedCurves, Novelty
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
-from detal.strategies.marginal import LazyGreedy
+from detal.strategies.lazy import LazyQueue
 from detal.strategies.quotas import (
     check_quotas,
     curve_quotas,
@@ -45,7 +43,6 @@ def trustset(
     *,
     share: float = 0.5,
     balance: Balance = "uniform",
-    exponent: float = 0.5,
     table: str | None = None,
     class_weights: ClassWeights = "none",
     quotas: Mapping[str, float | str] | None = None,
@@ -62,7 +59,7 @@ def trustset(
     what its trusted objects raise the curves by, a tenth of that beyond the quota, less the more it
     resembles a labelled or picked image. The largest worth per cost is next. Trust is learned on
     the reference set, or on the labelled images without one. Cost: a fit of about a second, one
-    pass over the store, then `detal.strategies.marginal.LazyGreedy` with one matrix-vector product
+    pass over the store, then a lazy greedy (`detal.strategies.lazy`) with one matrix-vector product
     over the image features per pick. Failure mode: a class that the detector never proposes is
     expected nowhere; what no labelled object resembles is not trusted; with very few labelled
     objects found, scores weighted by their entropy stand in for trust (with a warning).
@@ -70,7 +67,6 @@ def trustset(
     Args:
         share: Part of the labelled objects in the TrustSet, in (0, 1].
         balance: Of the TrustSet: ``uniform``, ``sqrt`` or ``slope``.
-        exponent: How fast curves are expected to rise, > 0; a table has its own.
         table: Folder of a table that ``detal tables build`` wrote; prior curves by default.
         class_weights: See `entropy`; ``{bicycle: 2}`` makes a class count twice.
         quotas: Class name -> objects that teach wanted in the batch, or their share (``"20%"``);
@@ -78,8 +74,6 @@ def trustset(
         redundancy: Discount images that resemble a labelled or picked one; needs image features.
             By default where the detector gives them.
     """
-    if exponent <= 0:
-        raise ConfigError(f"exponent must be > 0, got {exponent}")
     options = TrustSetOptions(share=share, balance=balance)
     check_class_weights(class_weights)
     given = None if quotas is None else check_quotas(quotas)
@@ -91,11 +85,7 @@ def trustset(
         names = candidates.class_names
         wanted = candidates.image_features is not None if redundancy is None else redundancy
         features = candidates.require_features("trustset") if wanted else None
-        curves = (
-            CategoryCurves.prior(len(names), exponent=exponent)
-            if fitted is None
-            else fitted.for_classes(names)
-        )
+        curves = CategoryCurves.prior(len(names)) if fitted is None else fitted.for_classes(names)
         bundles = trusted_objects(candidates, rng=rng, options=options, curves=curves)
         weights = weights_by_label(candidates, class_weights)
         plan = _plan(
@@ -109,10 +99,16 @@ def trustset(
         novelty = None
         if features is not None:
             novelty = Novelty(features, candidates.labeled.image_features, rng)
+        batch = _Batch(bundles, plan, novelty)
+        queue = LazyQueue(batch.gains, costs=budget.costs(candidates.expected_boxes), rng=rng)
         try:
-            yield from _walk(candidates, budget, bundles, plan, novelty, rng)
+            while (index := queue.best()) >= 0:
+                taken = yield Choice(index, queue.gain(index), batch.why(index, names))
+                if taken:
+                    batch.take(index)
+                queue.close(index, changed=taken)
         finally:
-            tell_result(plan.quota, plan.have, names)
+            tell_result(plan.quota, batch.have, names)
 
     return MeasureSelector(select=select)
 
@@ -128,7 +124,6 @@ class _Plan:
         supply: (C,) objects that teach in the whole pool.
         wanted: (C,) quotas if the pool held enough of everything.
         quota: (C,) those that the pool can fill.
-        have: (C,) what the batch holds, for the report at its end.
     """
 
     curves: CategoryCurves
@@ -137,7 +132,6 @@ class _Plan:
     supply: Floats
     wanted: Floats
     quota: Floats
-    have: Floats
 
     def worth(self, labels: Integers, have: Floats, amounts: Floats) -> Floats:
         """See `detal.strategies.marginal.Worth`: AP gained, a tenth of it beyond the quota."""
@@ -173,15 +167,7 @@ def _plan(
         curves, counts, max(bought - met.sum(), 0.0), weights=free, supply=supply
     )
     tell_shortage(wanted, supply, bought, names, asked=given is not None)
-    return _Plan(
-        curves,
-        counts.astype(np.float64),
-        weights / len(names),
-        supply,
-        wanted,
-        quota,
-        np.zeros(len(names)),
-    )
+    return _Plan(curves, counts.astype(np.float64), weights / len(names), supply, wanted, quota)
 
 
 def _most_bought(candidates: Candidates, budget: Budget, bundles: Bundles) -> float:
@@ -195,45 +181,53 @@ def _most_bought(candidates: Candidates, budget: Budget, bundles: Bundles) -> fl
     return float((trust[order] * part).sum())
 
 
-def _walk(
-    candidates: Candidates,
-    budget: Budget,
-    bundles: Bundles,
-    plan: _Plan,
-    novelty: Novelty | None,
-    rng: np.random.Generator,
-) -> Order:
-    greedy = LazyGreedy(
-        bundles,
-        plan.worth,
-        costs=budget.costs(candidates.expected_boxes),
-        num_classes=len(candidates.class_names),
-        rng=rng,
-    )
-    distance = None if novelty is None else novelty.start
-    if novelty is not None and distance is not None:
-        greedy.lower(novelty.of(distance))
-    why = partial(_why, greedy=greedy, plan=plan, names=candidates.class_names)
-    while (index := greedy.best()) >= 0:
-        taken = yield Choice(index, greedy.gain(index), why(index))
-        greedy.close(index, taken=taken)
-        if taken:
-            plan.have[:] = greedy.have
-            if novelty is not None and distance is not None:
-                distance = novelty.closer(distance, index)
-                greedy.lower(novelty.of(distance))
+class _Batch:
+    """What was taken, and what each candidate is worth beside it.
 
+    Attributes:
+        have: (C,) objects that teach in the batch.
+    """
 
-def _why(index: int, *, greedy: LazyGreedy, plan: _Plan, names: tuple[str, ...]) -> str:
-    labels, amounts, worth = greedy.holds(index)
-    if len(labels) == 0 or worth.max() <= 0:
-        return "no object is expected in it that would teach"
-    place = int(worth.argmax())
-    label = int(labels[place])
-    have = f"{greedy.have[label]:.3g} of {plan.quota[label]:.3g}"
-    scarce = plan.supply[label] < plan.wanted[label] - _LEAST_COST
-    limit = f" (wanted {plan.wanted[label]:.3g}, more than the pool holds)" if scarce else ""
-    return (
-        f"about {amounts[place]:.2g} {names[label]} like those that teach, quota {have} "
-        f"filled{limit}"
-    )
+    def __init__(self, bundles: Bundles, plan: _Plan, novelty: Novelty | None) -> None:
+        self._bundles = bundles
+        self._plan = plan
+        self._novelty = novelty
+        self._distance = None if novelty is None else novelty.start
+        self.have = np.zeros(len(plan.quota))
+
+    def gains(self, index: Integers) -> Floats:
+        """(n,) worth of the candidates ``index`` (n,); it never rises while the batch grows."""
+        labels, amounts, owner = self._holds(index)
+        worth = self._plan.worth(labels, self.have[labels], amounts)
+        return np.asarray(np.bincount(owner, worth, minlength=len(index)), dtype=np.float64)
+
+    def take(self, index: int) -> None:
+        """Candidate ``index`` is in the batch."""
+        labels, amounts, _ = self._holds(np.array([index]))
+        self.have[labels] += amounts
+        if self._novelty is not None and self._distance is not None:
+            self._distance = self._novelty.closer(self._distance, index)
+
+    def why(self, index: int, names: tuple[str, ...]) -> str:
+        """What candidate ``index`` brings, and to which quota."""
+        labels, amounts, _ = self._holds(np.array([index]))
+        worth = self._plan.worth(labels, self.have[labels], amounts)
+        if worth.max(initial=0.0) <= 0:
+            return "no object is expected in it that would teach"
+        place = int(worth.argmax())
+        label = int(labels[place])
+        quota, wanted = self._plan.quota[label], self._plan.wanted[label]
+        scarce = self._plan.supply[label] < wanted - _LEAST_COST
+        limit = f" (wanted {wanted:.3g}, more than the pool holds)" if scarce else ""
+        return (
+            f"about {amounts[place]:.2g} {names[label]} like those that teach, quota "
+            f"{self.have[label]:.3g} of {quota:.3g} filled{limit}"
+        )
+
+    def _holds(self, index: Integers) -> tuple[Integers, Floats, Integers]:
+        """Classes, new objects that teach and the place in ``index`` of each."""
+        rows, owner = self._bundles.rows(index)
+        amounts = self._bundles.amounts[rows]
+        if self._novelty is not None and self._distance is not None:
+            amounts = amounts * self._novelty.of(self._distance[index])[owner]
+        return self._bundles.labels[rows], amounts, owner

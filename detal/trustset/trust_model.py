@@ -128,7 +128,8 @@ def rate_trust(rows: Rows, class_names: tuple[str, ...]) -> dict[str, Any]:
     regression on the entropy alone. NaN becomes None.
 
     Returns:
-        ``pooled`` (with ``reliability``) and ``classes`` by name: ``detections``, ``members``,
+        ``pooled`` (with ``reliability``) and ``classes`` by name: ``detections``, ``positives`` (those
+        on members),
         ``auc``, ``ece``, ``auc_entropy``, ``ece_entropy``.
     """
     probs, alone = (_nested(rows, only).numpy() for only in ((), ("entropy",)))
@@ -139,7 +140,7 @@ def rate_trust(rows: Rows, class_names: tuple[str, ...]) -> dict[str, Any]:
     def figures(mask: Flags) -> dict[str, Any]:
         return {
             "detections": int(mask.sum()),
-            "members": int(truth[mask].sum()),
+            "positives": int(truth[mask].sum()),
             "auc": _number(area_under_roc(probs[mask], truth[mask])),
             "ece": _number(calibration_error(probs[mask], truth[mask])),
             "auc_entropy": _number(area_under_roc(plain[mask], truth[mask])),

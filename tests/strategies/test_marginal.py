@@ -101,23 +101,3 @@ def test_equal_gains_are_drawn() -> None:
         for seed in range(8)
     }
     assert len(first) > 4
-
-
-def test_what_is_lowered_counts_for_less() -> None:
-    bundles = Bundles(np.array([0, 1, 2]), np.array([0, 0]), np.array([2.0, 1.5]))
-    greedy = LazyGreedy(
-        bundles,
-        lambda labels, have, amounts: np.log1p(amounts / (1 + have)),
-        costs=np.ones(2),
-        num_classes=1,
-        rng=np.random.default_rng(0),
-    )
-    assert greedy.best() == 0
-    greedy.lower(np.array([0.5, 1.0]))
-    assert greedy.best() == 1
-    assert greedy.gain(1) == pytest.approx(np.log(2.5))
-    greedy.close(1, taken=True)
-    assert greedy.best() == 0
-    assert greedy.gain(0) == pytest.approx(np.log1p(1 / 2.5))
-    greedy.close(0, taken=True)
-    assert greedy.have.tolist() == [2.5]

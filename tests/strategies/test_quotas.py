@@ -82,7 +82,8 @@ def test_curve_quotas_level_under_equal_curves(counts, amount, expected) -> None
 
 
 def test_curve_quotas_are_the_optimum() -> None:
-    curves = CategoryCurves(np.ones(4), np.array([0.9, 0.5, 0.2, 0.0]), 0.7, np.zeros((4, 2, 2)))
+    drop = np.array([0.9, 0.5, 0.2, 0.0])
+    curves = CategoryCurves(np.ones(4), drop, 0.7, 2.0, np.zeros((4, 2, 2)))
     counts, weights = np.array([30, 5, 1, 0]), np.array([1.0, 2.0, 1.0, 5.0])
     supply = np.array([100.0, 6.0, 100.0, 100.0])
     quota = curve_quotas(curves, counts, 40.0, weights=weights, supply=supply)

@@ -156,11 +156,10 @@ def test_copies_of_what_is_picked_are_left(rng: np.random.Generator) -> None:
     [
         ({"share": 2}, "share of the TrustSet"),
         ({"balance": "even"}, "balance of the TrustSet"),
-        ({"exponent": 0}, "exponent must be > 0"),
         ({"class_weights": "many"}, "kind of class weights"),
         ({"quotas": {}}, "quotas must map"),
     ],
-    ids=["share", "balance", "exponent", "weights", "quotas"],
+    ids=["share", "balance", "weights", "quotas"],
 )
 def test_options_out_of_range(options, message) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -72,7 +72,9 @@ def test_equals_a_plain_loop(rng: np.random.Generator) -> None:
         return x, y, x + 5 + w, y + 5 + h
 
     truth = labels_of([[(box(), int(rng.integers(3))) for _ in range(4)] for _ in range(6)])
-    seen = seen_of([[(box(), rng.uniform(0.01, 0.9, 3).tolist()) for _ in range(7)] for _ in range(6)])
+    seen = seen_of(
+        [[(box(), rng.uniform(0.01, 0.9, 3).tolist()) for _ in range(7)] for _ in range(6)]
+    )
     scores = score_objects([Judge(seen)], truth)
     for image in range(6):
         rows = range(int(truth.offsets[image]), int(truth.offsets[image + 1]))

@@ -49,7 +49,7 @@ def test_it_learns_what_entropy_alone_does_not_tell(rng: np.random.Generator, ki
     assert torch.equal(rows.target, torch.from_numpy(made.member))
     rating = rate_trust(rows, ("cat", "dog"))
     pooled = rating["pooled"]
-    assert (pooled["detections"], pooled["members"]) == (200, int(made.member.sum()))
+    assert (pooled["detections"], pooled["positives"]) == (200, int(made.member.sum()))
     assert pooled["auc"] > 0.9
     assert pooled["auc"] > pooled["auc_entropy"] + 0.05
     assert pooled["ece"] < 0.2
