@@ -86,7 +86,8 @@ def find_panel(
     Raises:
         ConfigError: If the table holds no variants, or they have other classes.
     """
-    trained, training = [], config.training
+    trained: list[_Trained] = []
+    training = config.training
     if config.table is not None:
         trained, training = _variants(Path(config.table), labeled)
     source = "" if config.table is None else f"{len(trained)} variants of {config.table}"

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,21 @@ from detal.reward import CategoryCurves, FittedCurves
 from detal.runs.building import build_dataset, build_detector
 from detal.runs.judges import Panel, find_panel, score_with
 from detal.runs.pool import ScoredDataset, in_detector_order
-from detal.runs.provenance import versions
 from detal.runs.scoring import StartProgress
+from detal.runs.trustset_record import (
+    Judged,
+    PoolCandidate,
+    objects_table,
+    suspicious_table,
+    trust_record,
+)
 from detal.runs.trustset_view import draw_trust_set
 from detal.seeding import generator
-from detal.structures import Annotations, Detections
+from detal.structures import Detections
 from detal.trustset import (
     Judge,
-    ObjectScores,
     Rows,
-    Suspicion,
     TrustModel,
-    TrustSet,
     TrustSetOptions,
     build_trust_set,
     distrusted,
@@ -49,41 +51,7 @@ from detal.trustset import (
     training_rows,
 )
 
-__all__ = ["Judged", "PoolCandidate", "judge_objects", "show_trust_set"]
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """Labelled objects and what was found out about them.
-
-    Attributes:
-        dataset: The readable labelled images.
-        annotations: Their objects in the detector's label order.
-        class_names: C names.
-        scores: Of the objects.
-        trust_set: The trusted ones.
-        suspicions: Labels to look at again.
-        source: Who judged.
-    """
-
-    dataset: Dataset
-    annotations: Annotations
-    class_names: tuple[str, ...]
-    scores: ObjectScores
-    trust_set: TrustSet
-    suspicions: tuple[Suspicion, ...]
-    source: str
-
-
-@dataclass(frozen=True)
-class PoolCandidate:
-    """A detection of the pool that is likely to teach: image file, box, class, trust."""
-
-    path: str
-    image_id: str
-    box: tuple[float, float, float, float]
-    label: int
-    trust: float
+__all__ = ["judge_objects", "show_trust_set"]
 
 
 def show_trust_set(
@@ -100,26 +68,33 @@ def show_trust_set(
     report = progress or (lambda title: lambda done, total: None)
     check_output(Path(config.output))
     labeled = _annotated(config.labeled, "labelled")
+    reference = None if config.reference is None else _annotated(config.reference, "reference")
+    pool = None if config.pool is None else build_dataset(config.pool)
+    datasets = [dataset for dataset in (labeled, reference, pool) if dataset is not None]
     load = partial(
         build_detector,
         device=config.device,
         class_names=labeled.class_names,
         category_ids=labeled.category_ids,
-        image_id_of=dict(labeled.images.select("path", "image_id").iter_rows()),
+        image_id_of={
+            path: image_id
+            for dataset in datasets
+            for path, image_id in dataset.images.select("path", "image_id").iter_rows()
+        },
     )
     own = load(config.detector)
     scored = _readable(score_with(own, labeled, config, report, "scoring the labelled set"))
     seen = scored.stored.detections(np.arange(len(scored.dataset)))
     panel = find_panel(config, Judge(seen), scored.dataset, load, report)
     judged = judge_objects(config, scored.dataset, seen, panel, own.class_names)
-    rows = _rows(config, own, judged, seen, report)
+    rows = _rows(config, own, judged, seen, reference, report)
     rating = rate_trust(rows, own.class_names) if rows.enough else None
-    candidates = _candidates(config, own, rows, report)
-    result = _record(config, judged, rating, candidates)
+    candidates = _candidates(config, own, rows, pool, report)
+    result = trust_record(config, judged, rating, candidates)
     with staged_folder(Path(config.output)) as folder:
         draw_trust_set(folder / "trustset.png", judged, candidates, shown=config.objects.shown)
-        _objects_table(judged).write_csv(folder / "trustset.csv")
-        _suspicious_table(judged).write_csv(folder / "suspicious.csv")
+        objects_table(judged).write_csv(folder / "trustset.csv")
+        suspicious_table(judged).write_csv(folder / "suspicious.csv")
         text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "trust.json").write_text(text + "\n", encoding="utf-8")
     return result
@@ -174,15 +149,19 @@ def _readable(scored: ScoredDataset) -> ScoredDataset:
 
 
 def _rows(
-    config: TrustSetConfig, own: Detector, judged: Judged, seen: Detections, report: StartProgress
+    config: TrustSetConfig,
+    own: Detector,
+    judged: Judged,
+    seen: Detections,
+    reference: Dataset | None,
+    report: StartProgress,
 ) -> Rows:
     """What trust is learned from: the reference set, or the labelled images without one."""
     rng = generator(config.seed, "trust")
-    if config.reference is None:
+    if reference is None:
         groups = _groups(judged.dataset)
         return training_rows(seen, judged.annotations, judged.trust_set, rng=rng, groups=groups)
-    dataset = _annotated(config.reference, "reference")
-    scored = _readable(score_with(own, dataset, config, report, "scoring the reference set"))
+    scored = _readable(score_with(own, reference, config, report, "scoring the reference set"))
     outputs = scored.stored.detections(np.arange(len(scored.dataset)))
     judge = Judge(outputs, np.zeros(len(outputs), dtype=bool))
     there = judge_objects(
@@ -202,12 +181,15 @@ def _groups(dataset: Dataset) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _candidates(
-    config: TrustSetConfig, own: Detector, rows: Rows, report: StartProgress
+    config: TrustSetConfig,
+    own: Detector,
+    rows: Rows,
+    pool: Dataset | None,
+    report: StartProgress,
 ) -> list[PoolCandidate]:
     """Of each class the detections of the pool with most trust, one per image and class."""
-    if config.pool is None or not rows.enough:
+    if pool is None or not rows.enough:
         return []
-    pool = build_dataset(config.pool)
     scored = _readable(score_with(own, pool, config, report, "scoring the pool"))
     model, shown = fit_trust(rows), config.objects.shown
     paths, ids = scored.dataset.images["path"], scored.dataset.images["image_id"]
@@ -241,108 +223,3 @@ def _best_of_chunk(model: TrustModel, seen: Detections, shown: int) -> list[tupl
             number[place[1]] += 1
             result.append((row, place[0], float(trust[row])))
     return result
-
-
-def _record(
-    config: TrustSetConfig,
-    judged: Judged,
-    rating: dict[str, Any] | None,
-    candidates: list[PoolCandidate],
-) -> dict[str, Any]:
-    labels, made = judged.annotations.labels, judged.trust_set
-    real = ~judged.annotations.is_crowd
-    kinds = [suspicion.kind for suspicion in judged.suspicions]
-    lost = {s.object for s in judged.suspicions if s.object >= 0}
-    rated = {} if rating is None else rating["classes"]
-    classes = []
-    for label, name in enumerate(judged.class_names):
-        mine = real & (labels == label)
-        classes.append(
-            {
-                "class": name,
-                "labeled": int(mine.sum()),
-                "members": int(made.member[mine].sum()),
-                "redundant": int(made.redundant[mine].sum()),
-                "suspicious": sum(bool(labels[row] == label) for row in lost),
-                "not_found": int((judged.scores.found[mine] == 0).sum()),
-                **rated.get(name, {}),
-                "pool_candidates": [
-                    {"image_id": one.image_id, "trust": round(one.trust, 4)}
-                    for one in candidates
-                    if one.label == label
-                ],
-            }
-        )
-    return {
-        "classes": classes,
-        "pooled": None if rating is None else rating["pooled"],
-        "suspicious": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        "judges": judged.source,
-        "learned_on": "labelled set" if config.reference is None else "reference set",
-        "background": round(float(judged.scores.background.sum()), 4),
-        "config": config.model_dump(mode="json"),
-        "versions": versions(),
-    }
-
-
-def _objects_table(judged: Judged) -> pl.DataFrame:
-    truth, scores, made = judged.annotations, judged.scores, judged.trust_set
-    order = np.lexsort((-made.informativeness, ~made.member, truth.labels))
-    order = order[~truth.is_crowd[order]]
-    names = np.array(judged.class_names, dtype=object)
-    columns: dict[str, Any] = {
-        "image_id": judged.dataset.image_ids[truth.image_index[order]],
-        "annotation_id": truth.ids[order],
-        "class": names[truth.labels[order]],
-        "trusted": made.member[order],
-        "redundant": made.redundant[order],
-        "informativeness": made.informativeness[order].round(5),
-        "class_part": scores.class_part[order].round(5),
-        "box_part": scores.box_part[order].round(5),
-        "found": scores.found[order].round(5),
-        "out_of_sample": scores.honest[order],
-    }
-    return pl.DataFrame(columns, schema_overrides={"image_id": pl.String, "class": pl.String})
-
-
-def _suspicious_table(judged: Judged) -> pl.DataFrame:
-    truth, names = judged.annotations, judged.class_names
-    ids = judged.dataset.image_ids
-    rows = [
-        {
-            "score": round(s.score, 4),
-            "kind": s.kind,
-            "image_id": str(ids[s.image]),
-            "annotation_id": None if s.object < 0 else int(truth.ids[s.object]),
-            "label": None if s.object < 0 else names[int(truth.labels[s.object])],
-            "proposed": names[s.label],
-            **dict(
-                zip(("left", "top", "right", "bottom"), (round(v, 2) for v in s.box), strict=True)
-            ),
-            "reason": suspicion_reason(s, names, truth),
-        }
-        for s in judged.suspicions
-    ]
-    schema = {
-        "score": pl.Float64,
-        **dict.fromkeys(("kind", "image_id"), pl.String),
-        "annotation_id": pl.Int64,
-        **dict.fromkeys(("label", "proposed"), pl.String),
-        **dict.fromkeys(("left", "top", "right", "bottom"), pl.Float64),
-        "reason": pl.String,
-    }
-    return pl.DataFrame(rows, schema=schema)
-
-
-def suspicion_reason(s: Suspicion, names: tuple[str, ...], truth: Annotations) -> str:
-    """Why a label is suspected, in a sentence."""
-    who = f"{s.judges} of {s.out_of} detectors" if s.out_of > 1 else "the detector"
-    trained = "not trained on the image" if s.honest else "trained on the image"
-    if s.kind == "never learned":
-        return f"none of {s.out_of} detectors finds it, though some were trained on the image"
-    if s.kind == "missing box":
-        return f"{who} ({trained}): a {names[s.label]} where no label is"
-    own = names[int(truth.labels[s.object])]
-    if s.kind == "wrong class":
-        return f"{who} ({trained}): {names[s.label]}, labelled {own}"
-    return f"{who} ({trained}): the {own} lies elsewhere"

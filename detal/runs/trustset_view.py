@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detal.report import Crop, CropRow, write_crop_sheet
-
-if TYPE_CHECKING:
-    from detal.runs.trustset import Judged, PoolCandidate
+from detal.runs.trustset_record import Judged, PoolCandidate
 
 __all__ = ["draw_trust_set"]
 

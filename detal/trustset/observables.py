@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from detal.errors import DataError
-from detal.features import entropy, margin
 from detal.structures import Detections
 
 __all__ = ["Observables", "fit_observables"]
@@ -105,6 +104,25 @@ def _leading_axes(centred: Tensor) -> Tensor:
     return axes * axes[largest, torch.arange(axes.shape[1])].sign()
 
 
+# As `detal.features.entropy` and `margin`, in float64: float32 differs by chunk in its last digit.
+def _entropy(seen: Detections) -> Tensor:
+    if seen.score_kind == "softmax":
+        probs = seen.logits.double().softmax(dim=1)
+        return -torch.xlogy(probs, probs).sum(dim=1)
+    score = seen.scores.double()
+    return -torch.xlogy(score, score) - torch.xlogy(1 - score, 1 - score)
+
+
+def _margin(seen: Detections) -> Tensor:
+    if seen.score_kind == "softmax":
+        hypotheses = seen.logits.double().softmax(dim=1)
+    else:
+        probs = seen.logits.double().sigmoid()
+        hypotheses = torch.cat([probs, 1 - probs.amax(dim=1, keepdim=True)], dim=1)
+    best = hypotheses.topk(2, dim=1).values
+    return 1 - (best[:, 0] - best[:, 1])
+
+
 def _columns(seen: Detections) -> dict[str, Tensor]:
     """Every observable of each detection (N,), float64."""
     score, image = seen.scores.double(), seen.image_index
@@ -114,8 +132,8 @@ def _columns(seen: Detections) -> dict[str, Tensor]:
     place = torch.arange(seen.num_boxes) - seen.offsets[image]
     columns = {
         "score": torch.logit(score).clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT),
-        "entropy": entropy(seen).double(),
-        "margin": margin(seen).double(),
+        "entropy": _entropy(seen),
+        "margin": _margin(seen),
         "size": side.log(),
         "shape": (size[:, 0] / size[:, 1]).log(),
         "boxes in the image": seen.counts[image].double().log1p(),

@@ -128,9 +128,8 @@ def rate_trust(rows: Rows, class_names: tuple[str, ...]) -> dict[str, Any]:
     regression on the entropy alone. NaN becomes None.
 
     Returns:
-        ``pooled`` (with ``reliability``) and ``classes`` by name: ``detections``, ``positives`` (those
-        on members),
-        ``auc``, ``ece``, ``auc_entropy``, ``ece_entropy``.
+        ``pooled`` (with ``reliability``) and ``classes`` by name: ``detections``, ``positives``
+        (those on members), ``auc``, ``ece``, ``auc_entropy``, ``ece_entropy``.
     """
     probs, alone = (_nested(rows, only).numpy() for only in ((), ("entropy",)))
     plain = entropy(rows.detections).double().numpy()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from detal.errors import DataError
+from detal.features import entropy, margin
 from detal.structures import Detections
 from detal.trustset import TrustSet, fit_trust, rate_trust, training_rows
 from detal.trustset.observables import fit_observables
@@ -89,6 +90,15 @@ def test_chunks_do_not_matter(rng: np.random.Generator) -> None:
     parts = [model(whole.take(range(start, start + 7))) for start in range(0, 56, 7)]
     assert torch.equal(torch.cat(parts), model(whole)[:56])
     assert len(model(whole.take([]))) == 0
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax"])
+def test_entropy_and_margin_are_those_of_the_features(rng: np.random.Generator, kind) -> None:
+    seen, _, _ = world(rng, kind=kind)
+    for name, measure in (("entropy", entropy), ("margin", margin)):
+        column = fit_observables(seen, only=(name,))(seen)[:, 0]
+        values = measure(seen).double()
+        assert torch.allclose(column, (values - values.mean()) / values.std(), atol=1e-4)
 
 
 def test_observables_are_standardised_and_bounded(rng: np.random.Generator) -> None:

@@ -16,9 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,14 +58,13 @@ from detal.trustset.rating import area_under_roc, calibration_error  # noqa: E40
 
 RESULTS = ROOT / "data" / "results"
 SANDBOX = ROOT / "data" / "sandbox"
-SHARED = ROOT.parents[1] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 KINDS = ("wrong class", "shifted box", "missing box")
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 FOLDS = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
+class Scored(NamedTuple):
     """What one detector says about labelled images."""
 
     seen: Detections
@@ -159,7 +157,7 @@ def transfer(name: str, args: argparse.Namespace) -> dict[str, Any]:
     halves = {"seen": np.flatnonzero(~first.honest), "unseen": np.flatnonzero(first.honest)}
     truth = _truth(dataset)
     rows = {
-        key: _rows(Scored(first.detections.take(part), truth.take(part), names))[1]
+        key: _rows(Scored(first.detections.take(part.tolist()), truth.take(part), names))[1]
         for key, part in halves.items()
     }
     return {
@@ -185,7 +183,7 @@ def dirty(name: str, args: argparse.Namespace) -> dict[str, Any]:
         result[split] = {"images": len(dataset), "objects": len(truth.labels)}
         for threshold in THRESHOLDS:
             listed = find_suspicious(judges, truth, threshold=threshold)
-            kinds = [suspicion.kind for suspicion in listed]
+            kinds = [str(suspicion.kind) for suspicion in listed]
             accused = {s.object for s in listed if s.kind in ("wrong class", "shifted box")}
             result[split][f"at_{threshold}"] = {
                 **{kind: kinds.count(kind) for kind in KINDS},
@@ -370,7 +368,8 @@ def is_hit(suspicion: Suspicion, planted: dict[str, Any]) -> bool:
     a, b = np.array(suspicion.box), np.array(planted["box"])
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     common = float(np.clip(sides, 0, None).prod())
-    return common / float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common) >= 0.5
+    union = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - common
+    return common >= 0.5 * union
 
 
 def _rows(scored: Scored) -> tuple[TrustSet, Rows]:
