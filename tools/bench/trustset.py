@@ -362,7 +362,7 @@ def _rate_list(
 def is_hit(suspicion: Suspicion, planted: dict[str, Any]) -> bool:
     """Whether a suspicion points at a planted error: its object, or the box that is missing."""
     if planted["object"] >= 0:
-        return suspicion.object == planted["object"]
+        return bool(suspicion.object == planted["object"])
     if suspicion.kind != "missing box" or suspicion.image != planted["image"]:
         return False
     a, b = np.array(suspicion.box), np.array(planted["box"])
