@@ -80,7 +80,8 @@ def fit_observables(detections: Detections, *, only: tuple[str, ...] = ()) -> Ob
         for name, column in columns.items()
         if (not only or name in only) and len(column) > 1 and float(column.std()) > _TINY
     }
-    table = torch.stack([*kept.values()], dim=1) if kept else torch.zeros(0, 0).double()
+    # Two rows, so that there is a deviation of no columns, too.
+    table = torch.stack([*kept.values()], dim=1) if kept else torch.zeros(2, 0).double()
     return Observables(
         names=tuple(kept),
         mean=table.mean(dim=0),

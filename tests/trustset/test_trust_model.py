@@ -112,3 +112,10 @@ def test_observables_are_standardised_and_bounded(rng: np.random.Generator) -> N
     assert fit_observables(seen, only=("entropy",)).names == ("entropy",)
     with pytest.raises(DataError, match="lack object features"):
         fit_observables(with_details(seen))(seen)
+
+
+def test_nothing_to_observe() -> None:
+    nothing = seen_of([[], []])
+    observables = fit_observables(nothing)
+    assert observables.names == ()
+    assert observables(nothing).shape == (0, 0)
