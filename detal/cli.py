@@ -308,6 +308,37 @@ def tables_show(
     _print_tables(folder, as_json=as_json, pictures=draw_tables(folder, output))
 
 
+trustset = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(trustset, name="trustset", help="Look at the labelled objects that teach most.")
+
+
+@trustset.command(
+    "show",
+    epilog="Example: detal trustset show labeled=data.yaml detector=best.pt pool=frames/ "
+    "table=tables/round1 output=runs/trust",
+)
+def trustset_show(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge the labelled objects: which teach, which labels look wrong, what resembles them."""
+    _set_up(debug=debug)
+    from detal.config import TrustSetConfig, load_config
+
+    resolved = load_config(TrustSetConfig, config, overrides or [])
+    from detal.runs.trustset import show_trust_set
+
+    with _progress() as progress:
+        result = show_trust_set(resolved, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False, indent=1))
+    else:
+        _print_trust(result, Path(resolved.output))
+
+
 @app.command("show-config", epilog="Example: detal show-config -c configs/sandbox.yaml seed=3")
 def show_config(
     overrides: Overrides = None, config: ConfigOption = None, *, debug: DebugOption = False
@@ -501,6 +532,31 @@ def _print_groups(rows: list[dict[str, Any]]) -> None:
         boxes = f"{row['pseudo_boxes']:,}"
         table.add_row(f"{row['group']}", images, boxes, *gains, reach, classes)
     Console().print(table)
+
+
+def _print_trust(result: dict[str, Any], output: Path) -> None:
+    shown = 20
+    table = Table("class", "labelled", "trusted", "suspicious", "AUC", "of entropy", "ECE")
+    rows = sorted(result["classes"], key=lambda row: row["labeled"])
+    for row in [row for row in rows if row["labeled"]][:shown]:
+        counts = (f"{row[key]:,}" for key in ("labeled", "members", "suspicious"))
+        keys = ("auc", "auc_entropy", "ece")
+        rates = ("" if row.get(key) is None else f"{row[key]:.2f}" for key in keys)
+        table.add_row(Text(str(row["class"])), *counts, *rates)
+    Console().print(table)
+    pooled = result["pooled"]
+    if pooled is None:
+        typer.echo("too few labelled objects are found to learn trust from")
+    else:
+        typer.echo(
+            f"trust tells members apart with an AUC of {pooled['auc']:.3f} (entropy "
+            f"{pooled['auc_entropy']:.3f}), calibration error {pooled['ece']:.3f}; "
+            f"five-fold cross-validation on the {result['learned_on']}"
+        )
+    kinds = ", ".join(f"{number} {kind}" for kind, number in result["suspicious"].items())
+    typer.echo(f"suspicious labels: {kinds or 'none'}; judged by {result['judges']}")
+    typer.echo(f"lists:   {output / 'suspicious.csv'}, {output / 'trustset.csv'}")
+    typer.echo(f"picture: {output / 'trustset.png'}")
 
 
 def _print_problems(

@@ -25,11 +25,13 @@ __all__ = [
     "GroupsConfig",
     "InitialConfig",
     "LabeledConfig",
+    "ObjectsConfig",
     "SelectConfig",
     "SimulateConfig",
     "StrategyConfig",
     "TablesConfig",
     "TrainingConfig",
+    "TrustSetConfig",
     "VariantsConfig",
     "dump_config",
     "load_config",
@@ -377,7 +379,70 @@ class TablesConfig(_Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
 
 
-Config = TypeVar("Config", SelectConfig, SimulateConfig, TablesConfig)
+class ObjectsConfig(_Section):
+    """Which labelled objects are trusted (see ``detal.trustset.TrustSetOptions``).
+
+    Attributes:
+        share: Of the objects that may be trusted.
+        balance: ``uniform``, ``sqrt`` or ``slope`` (of the curves of ``table``, or prior ones).
+        nearness: How near an object must be to a trusted one to be redundant, in units of the usual
+            distance between neighbours.
+        suspicion: Least score of a suspicious label.
+        shown: Objects shown per category.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    balance: Literal["uniform", "sqrt", "slope"] = "uniform"
+    nearness: Annotated[float, Field(ge=0)] = 0.5
+    suspicion: Annotated[float, Field(gt=0, le=1)] = 0.7
+    shown: Annotated[int, Field(ge=1, le=12)] = 6
+
+
+class TrustSetConfig(_Section):
+    """One run of ``detal trustset show``.
+
+    Attributes:
+        labeled: Labelled images whose objects are judged.
+        detector: The round's own detector; trust of the pool is read off its outputs.
+        pool: Images to look for candidates in.
+        reference: Labelled images that nothing was trained on; trust is learned there.
+        table: Folder that ``detal tables build`` wrote: its variants judge the objects, early
+            checkpoints score them, each variant counts where it was not trained.
+        folds: Train this many detectors, each on all but one part of the labelled images, to judge
+            that part; needs ``training``. 0: none.
+        training: How the detectors of ``folds`` are trained.
+        objects: Which objects are trusted.
+        output: Folder of the run; ``OUTPUT.folds`` beside it holds the trainings.
+        store: Folder of the detectors' outputs; ``detal_store`` beside ``output`` by default.
+        seed: Of everything random.
+        device: Where detectors run.
+        batch_size: Images per forward pass.
+        threads: Decoding threads; chosen by the number of cores by default.
+    """
+
+    labeled: DatasetConfig
+    detector: DetectorConfig
+    pool: DatasetConfig | None = None
+    reference: DatasetConfig | None = None
+    table: PathText | None = None
+    folds: Annotated[int, Field(ge=0)] = 0
+    training: TrainingConfig | None = None
+    objects: ObjectsConfig = ObjectsConfig()
+    output: PathText
+    store: PathText | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _folds_are_trained(self) -> TrustSetConfig:
+        if self.folds == 1 or (self.folds and self.training is None):
+            raise ValueError("folds must be 0, or 2 and more with a section training")
+        return self
+
+
+Config = TypeVar("Config", SelectConfig, SimulateConfig, TablesConfig, TrustSetConfig)
 
 
 def load_config(model: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -404,7 +469,7 @@ def load_config(model: type[Config], path: Path | None, overrides: Sequence[str]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
 
-def dump_config(config: SelectConfig | SimulateConfig | TablesConfig) -> str:
+def dump_config(config: SelectConfig | SimulateConfig | TablesConfig | TrustSetConfig) -> str:
     """The resolved config as YAML; reading it back gives the same config."""
     return yaml.safe_dump(
         config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
@@ -495,4 +560,5 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "initial": InitialConfig,
     "training": TrainingConfig,
     "tables": VariantsConfig,
+    "objects": ObjectsConfig,
 }

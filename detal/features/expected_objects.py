@@ -17,7 +17,7 @@ from torch import Tensor
 
 from detal.structures import Detections
 
-__all__ = ["Bundles", "Informativeness", "expected_objects"]
+__all__ = ["Bundles", "Informativeness", "expected_objects", "sum_by_class"]
 
 Informativeness = Literal["entropy", "none"]
 
@@ -70,17 +70,36 @@ def expected_objects(
         informativeness: ``none`` (plain expected counts) or ``entropy``.
         calibrate: From class probabilities (N, C) to calibrated ones; none by default.
     """
+
+    def weigh(detections: Detections) -> Tensor:
+        score = _scores(detections, calibrate)
+        return score if informativeness == "none" else score * _binary_entropy(score)
+
+    return sum_by_class(chunks, num_images=num_images, weigh=weigh)
+
+
+def sum_by_class(
+    chunks: Iterable[tuple[NDArray[np.int64], Detections]],
+    *,
+    num_images: int,
+    weigh: Callable[[Detections], Tensor],
+) -> Bundles:
+    """Sum what each detection counts by image and class.
+
+    Args:
+        chunks: Index (B,) and detections of B images at a time, each image once.
+        num_images: P.
+        weigh: From detections to the (N,) objects that each counts as.
+    """
     parts: list[tuple[NDArray[np.int64], ...]] = []
     amounts: list[NDArray[np.float64]] = [np.zeros(0)]
     for index, detections in chunks:
         if detections.num_boxes == 0:
             continue
-        score = _scores(detections, calibrate)
-        weight = score if informativeness == "none" else score * _binary_entropy(score)
         image = index[detections.image_index.cpu().numpy()]
         cell = image * detections.num_classes + detections.labels.cpu().numpy()
         cells, place = np.unique(cell, return_inverse=True)
-        total = np.bincount(place, weights=weight.cpu().numpy())
+        total = np.bincount(place, weights=weigh(detections).cpu().numpy())
         amounts.append(total.astype(np.float64))
         parts.append((cells // detections.num_classes, cells % detections.num_classes))
     images = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])

@@ -16,7 +16,7 @@ from torch import Tensor
 from detal.errors import ConfigError, DataError
 from detal.structures import Annotations, Detections
 
-__all__ = ["Matches", "match_detections"]
+__all__ = ["Matches", "match_detections", "overlapping_pairs"]
 
 _PAIRS_AT_ONCE = 1_000_000
 
@@ -106,6 +106,21 @@ def match_detections(
         detection=detection_of,
         missed=(detection_of < 0) & ~crowd,
     )
+
+
+def overlapping_pairs(
+    detections: Detections, annotations: Annotations, *, iou_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All pairs of a detection and an object of one image that overlap, whatever their classes.
+
+    Returns:
+        Rows of the detections, rows of the objects and IoU (for crowds: the share of the detection
+        inside) of the pairs with at least ``iou_threshold``, each (R,), by detection.
+    """
+    device = detections.boxes.device
+    crowd = torch.from_numpy(annotations.is_crowd).to(device)
+    boxes = torch.from_numpy(annotations.boxes).to(device)
+    return _close_pairs(detections, annotations, boxes, None, crowd, iou_threshold)
 
 
 def _close_pairs(

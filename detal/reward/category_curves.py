@@ -62,6 +62,11 @@ class CategoryCurves:
         """(n,) what ``added`` objects of class ``labels`` bring on top of ``counts``, each (n,)."""
         return self.drop[labels] * (self._left(counts) - self._left(counts + added))
 
+    def slope(self, counts: Floats) -> Floats:
+        """(..., C) AP that one more object adds at ``counts`` (..., C), to first order."""
+        falling = (1 + counts / self.onset) ** -(self.exponent + 1)
+        return np.asarray(self.drop * self.exponent / self.onset * falling)
+
     def deviation(self, counts: Floats) -> Floats:
         """(..., C) standard deviation of `ap` at ``counts`` (..., C)."""
         basis = self._left(counts)

@@ -13,13 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import ConfigError, unknown_name
+from detal.reward import CategoryCurves
 
-__all__ = ["check_quotas", "level_quotas", "quotas_in_objects", "tell_result", "tell_shortage"]
+__all__ = [
+    "check_quotas",
+    "curve_quotas",
+    "level_quotas",
+    "quotas_in_objects",
+    "tell_result",
+    "tell_shortage",
+]
 
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 _CLASSES_LISTED = 10
+_HALVINGS = 100
 
 
 def check_quotas(quotas: object) -> dict[str, tuple[float, bool]]:
@@ -90,6 +99,46 @@ def level_quotas(counts: NDArray[np.int64], amount: float) -> Floats:
     # The level if the n lowest are filled up; the right n is the last that reaches its own n-th.
     level = levels[np.flatnonzero(levels >= ordered)[-1]]
     return np.asarray(np.maximum(level - counts, 0.0))
+
+
+def curve_quotas(
+    curves: CategoryCurves,
+    counts: NDArray[np.int64],
+    amount: float,
+    *,
+    weights: Floats | None = None,
+    supply: Floats | None = None,
+) -> Floats:
+    """(C,) objects of each class that raise the weighted mean AP most, were they to be had singly.
+
+    At the optimum one more object is worth the same in every class that gets any. With equal curves
+    and weights that levels the counts (`level_quotas`).
+
+    Args:
+        curves: AP of each class over its labelled objects.
+        counts: (C,) labelled objects.
+        amount: Objects to share out, >= 0; the quotas add up to it, as far as the supply reaches.
+        weights: (C,) how much each class counts, >= 0; all alike by default.
+        supply: (C,) most objects of each class that can be had; no limit by default.
+    """
+    worth = curves.drop * (1 if weights is None else weights)
+    limit = np.full(len(worth), amount) if supply is None else np.minimum(supply, amount)
+    limit = np.where(worth > 0, limit, 0.0)
+    if amount >= limit.sum():
+        return limit
+    power = 1 / (curves.exponent + 1)
+
+    def at(price: float) -> Floats:
+        wanted = curves.onset * (worth**power * price - 1) - counts
+        return np.asarray(np.clip(wanted, 0, limit))
+
+    # At the lower price no class gets an object, at the higher each gets all that it can.
+    most = (1 + (counts + limit) / curves.onset)[worth > 0].max()
+    low, high = 0.0, float(most / worth[worth > 0].min() ** power)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle).sum() < amount else (low, middle)
+    return at(high)
 
 
 def tell_shortage(

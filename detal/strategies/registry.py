@@ -30,6 +30,7 @@ from detal.strategies.prototypes import div_proto
 from detal.strategies.scored import box_count, entropy, least_confidence, margin, random
 from detal.strategies.strategy import QueryStrategy
 from detal.strategies.table_greedy import curve_greedy
+from detal.strategies.trusted import trustset
 from detal.strategies.variant_table import variant_greedy
 
 __all__ = ["STRATEGIES", "make_strategy", "strategy_options"]
@@ -55,6 +56,7 @@ STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "curve_greedy": curve_greedy,
     "change_greedy": change_greedy,
     "variant_greedy": variant_greedy,
+    "trustset": trustset,
     "kmeans": kmeans,
     "density": density,
     "typiclust": typiclust,

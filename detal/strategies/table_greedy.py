@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import ConfigError, unknown_name
-from detal.features.expected_objects import Informativeness, expected_objects
+from detal.features.expected_objects import Bundles, Informativeness, expected_objects
 from detal.reward import CategoryCurves, CurveTable, FittedCurves, Novelty, RewardTable
 from detal.strategies.calibrated import reference_calibration
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
 from detal.strategies.lazy import LazyQueue, SampledQueue
 from detal.strategies.strategy import MeasureSelector, Needs
+from detal.strategies.trust import trusted_objects
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 
@@ -29,7 +30,7 @@ _LAZY_UP_TO = 200_000
 
 def curve_greedy(
     *,
-    informativeness: Informativeness = "entropy",
+    informativeness: Informativeness | Literal["trust"] = "entropy",
     redundancy: bool | None = None,
     class_weights: ClassWeights = "none",
     curves: Curves = "prior",
@@ -50,7 +51,8 @@ def curve_greedy(
 
     Args:
         informativeness: ``entropy`` discounts what the detector is sure of, ``none`` counts every
-            expected object in full.
+            expected object in full, ``trust`` counts a detection as it is likely to be of those
+            that teach (`trustset`; needs labelled images).
         redundancy: Discount images that resemble a labelled or picked one; needs image features.
             By default where the detector gives them.
         class_weights: See `entropy`; ``{bicycle: 2}`` makes a class count twice.
@@ -58,8 +60,10 @@ def curve_greedy(
             what is labelled and measures them on the reference set.
         table: Folder that ``detal tables build`` wrote: its fitted curves, and nothing is trained.
     """
-    if informativeness not in ("entropy", "none"):
-        raise ConfigError(f"informativeness must be entropy or none, got {informativeness!r}")
+    if informativeness not in ("entropy", "trust", "none"):
+        raise ConfigError(
+            f"informativeness must be entropy, trust or none, got {informativeness!r}"
+        )
     if curves not in get_args(Curves):
         raise ConfigError(unknown_name("curves", str(curves), get_args(Curves)))
     check_class_weights(class_weights)
@@ -100,7 +104,7 @@ def curve_table(
     rng: np.random.Generator,
     *,
     curves: CategoryCurves,
-    informativeness: Informativeness = "entropy",
+    informativeness: Informativeness | Literal["trust"] = "entropy",
     redundancy: bool | None = None,
     class_weights: ClassWeights = "none",
 ) -> CurveTable:
@@ -111,17 +115,27 @@ def curve_table(
     return CurveTable(
         curves,
         counts=candidates.labeled.class_counts,
-        objects=expected_objects(
-            candidates.chunks(),
-            num_images=len(candidates),
-            informativeness=informativeness,
-            calibrate=reference_calibration(candidates),
-        ),
+        objects=_objects(candidates, informativeness, rng),
         class_names=candidates.class_names,
         novelty=None
         if features is None
         else Novelty(features, candidates.labeled.image_features, rng),
         class_weights=None if weights is None else weights.double().numpy(),
+    )
+
+
+def _objects(
+    candidates: Candidates,
+    informativeness: Informativeness | Literal["trust"],
+    rng: np.random.Generator,
+) -> Bundles:
+    if informativeness == "trust":
+        return trusted_objects(candidates, rng=rng)
+    return expected_objects(
+        candidates.chunks(),
+        num_images=len(candidates),
+        informativeness=informativeness,
+        calibrate=reference_calibration(candidates),
     )
 
 

@@ -27,7 +27,7 @@ REQUIRED_OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 USES_PASSES = {"cald", "flip_inconsistency", "committee"}  # those differ between equal images here
-NEEDS_LABELS = {"learning_loss"}
+NEEDS_LABELS = {"learning_loss", "trustset"}
 SIGNED_SCORES = {"learning_loss"}
 READS_SCORES_ONLY = {"random", "box_count", "filter", "weighted", "class_quota", "rare_first"}
 READS_SCORES_ONLY |= {

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from detal.errors import ConfigError
-from detal.strategies.quotas import check_quotas, level_quotas, quotas_in_objects
+from detal.reward import CategoryCurves
+from detal.strategies.quotas import (
+    check_quotas,
+    curve_quotas,
+    level_quotas,
+    quotas_in_objects,
+)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +65,37 @@ def test_wrong_quotas(quotas, match: str) -> None:
 def test_unknown_class() -> None:
     with pytest.raises(ConfigError, match=r"unknown class in quotas 'dogg': did you mean dog\?"):
         quotas_in_objects({"dogg": (1.0, False)}, ("cat", "dog"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "amount", "expected"),
+    [
+        pytest.param([5, 1, 3], 6, [0, 4, 2], id="levels-as-equal-curves-do"),
+        pytest.param([4, 4], 3, [1.5, 1.5], id="even"),
+        pytest.param([0, 9], 0, [0, 0], id="nothing-to-share-out"),
+    ],
+)
+def test_curve_quotas_level_under_equal_curves(counts, amount, expected) -> None:
+    quota = curve_quotas(CategoryCurves.prior(len(counts)), np.array(counts), amount)
+    assert quota == pytest.approx(np.array(expected, dtype=float), abs=1e-6)
+    assert level_quotas(np.array(counts), amount) == pytest.approx(quota, abs=1e-6)
+
+
+def test_curve_quotas_are_the_optimum() -> None:
+    drop = np.array([0.9, 0.5, 0.2, 0.0])
+    curves = CategoryCurves(np.ones(4), drop, 0.7, 2.0, np.zeros((4, 2, 2)))
+    counts, weights = np.array([30, 5, 1, 0]), np.array([1.0, 2.0, 1.0, 5.0])
+    supply = np.array([100.0, 6.0, 100.0, 100.0])
+    quota = curve_quotas(curves, counts, 40.0, weights=weights, supply=supply)
+    assert quota.sum() == pytest.approx(40)
+    assert quota[1] == pytest.approx(6)  # all there is
+    assert quota[3] == 0  # labels bring nothing there
+    price = weights * curves.slope(counts + quota)
+    assert price[0] == pytest.approx(price[2], rel=1e-6)
+    assert price[1] > price[0]
+
+
+def test_curve_quotas_end_where_the_supply_does() -> None:
+    supply = np.array([2.0, 0.0])
+    quota = curve_quotas(CategoryCurves.prior(2), np.array([3, 0]), 9.0, supply=supply)
+    assert quota.tolist() == [2.0, 0.0]

@@ -1,0 +1,492 @@
+"""What the TrustSet is worth: does trust rank and calibrate, are planted errors found?
+
+    python tools/bench/trustset.py sandbox                # the embedded checkpoint, no training
+    python tools/bench/trustset.py aquarium bccd dirty    # trains two folds of --steps each
+    python tools/bench/trustset.py pruning --seeds 0 1 2  # trains 1 + 6 detectors per seed
+    python tools/bench/trustset.py gain --al-quality data/results/al_quality_sandbox.json
+
+``sandbox``, ``dirty`` (openimages5), ``pruning`` and ``gain`` fill their parts of
+``data/results/trustset_sandbox.json``, the others ``trustset_aquarium.json`` and
+``trustset_bccd.json``. Trainings lie under ``--scratch``; a stopped run goes on there. Only
+``pruning`` looks at a test split, to report on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from detal.config import (  # noqa: E402
+    DetectorConfig,
+    SimulateConfig,
+    TrainingConfig,
+    load_config,
+)
+from detal.datasets import Dataset, open_dataset  # noqa: E402
+from detal.evaluation import Predictions, batch_class_ap, build_match_table  # noqa: E402
+from detal.runs.building import build_dataset, build_detector  # noqa: E402
+from detal.runs.pool import in_detector_order  # noqa: E402
+from detal.runs.provenance import commit, machine  # noqa: E402
+from detal.runs.scoring import open_store, score_into_store  # noqa: E402
+from detal.runs.training import detector_config, train_detector  # noqa: E402
+from detal.seeding import generator  # noqa: E402
+from detal.structures import Annotations, Detections  # noqa: E402
+from detal.trustset import (  # noqa: E402
+    Judge,
+    Rows,
+    Suspicion,
+    TrustSet,
+    TrustSetOptions,
+    build_trust_set,
+    find_suspicious,
+    fit_trust,
+    matched_features,
+    rate_trust,
+    score_objects,
+    training_rows,
+)
+from detal.trustset.rating import area_under_roc, calibration_error  # noqa: E402
+
+RESULTS = ROOT / "data" / "results"
+SANDBOX = ROOT / "data" / "sandbox"
+SHARED = ROOT.parent / "shared" / "data"
+KINDS = ("wrong class", "shifted box", "missing box")
+THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
+FOLDS = 2
+
+
+class Scored(NamedTuple):
+    """What one detector says about labelled images."""
+
+    seen: Detections
+    truth: Annotations
+    names: tuple[str, ...]
+
+
+def main() -> None:
+    """Measure the parts that are asked for and write them into their files."""
+    parts = {
+        "sandbox": sandbox,
+        "aquarium": transfer,
+        "bccd": transfer,
+        "dirty": dirty,
+        "pruning": pruning,
+        "gain": gain,
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="+", choices=parts)
+    parser.add_argument("--steps", type=int, default=150, help="of each fold's training")
+    parser.add_argument("--images", type=int, help="train images used of aquarium and bccd")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of pruning")
+    parser.add_argument("--al-quality", type=Path, help="result file of tools/bench/al_quality.py")
+    parser.add_argument("--strategy", default="trustset", help="label of the arm in that file")
+    parser.add_argument("--entropy", default="entropy_sum", help="label of the arm compared with")
+    parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "bench_trustset")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    for name in args.parts:
+        found = {**parts[name](name, args), **_provenance()}
+        _merge(args.results, name, found)
+
+
+def _merge(results: Path, name: str, found: dict[str, Any]) -> None:
+    """Put one part into its file, beside what is there."""
+    own = name in ("aquarium", "bccd")
+    path = results / f"trustset_{name if own else 'sandbox'}.json"
+    results.mkdir(parents=True, exist_ok=True)
+    whole = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if name == "gain":
+        whole["rare_third_gain_over_entropy"] = found.pop("gain")
+    whole[name] = found
+    path.write_text(json.dumps(_rounded(whole), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    print(path)
+
+
+def _provenance() -> dict[str, Any]:
+    return {
+        "command": " ".join(["python", "tools/bench/trustset.py", *sys.argv[1:]]),
+        "commit": commit(ROOT),
+        "machine": machine(),
+    }
+
+
+def sandbox(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Trust within and across sets, and planted errors, with the embedded checkpoint."""
+    weights = SANDBOX / "yolo_seed.pt"
+    sets = {
+        key: _score(
+            open_dataset(SANDBOX / f"{key}.json"), DetectorConfig(weights=str(weights)), args
+        )
+        for key in ("seed", "reference", "pool_truth")
+    }
+    rows = {key: _rows(scored)[1] for key, scored in sets.items()}
+    pool = rows["pool_truth"]
+    names = sets["seed"].names
+    return {
+        "detector_trained_on": "seed",
+        "trust": {key: rate_trust(of, names) for key, of in rows.items()},
+        "across": {key: _across(rows[key], pool) for key in ("seed", "reference")},
+        "planted": [
+            _planted([_honest(sets["pool_truth"])], sets["pool_truth"], seed) for seed in range(3)
+        ],
+    }
+
+
+def transfer(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Two detectors, each trained on one half with planted errors, judge the other half."""
+    study = load_config(SimulateConfig, ROOT / "configs" / "bench" / f"{name}.yaml")
+    dataset = build_dataset(study.pool)
+    if args.images:
+        chosen = generator(0, "images").permutation(len(dataset))[: args.images]
+        dataset = dataset.take(np.sort(chosen))
+    rng = generator(0, "planted")
+    wrong, planted = plant_errors(_truth(dataset), len(dataset.class_names), 0.05, rng)
+    training = study.training.model_copy(update={"steps": args.steps})
+    judges = _fold_judges(_with(dataset, wrong), training, args, name)
+    names = dataset.class_names
+    first = judges[0]
+    halves = {"seen": np.flatnonzero(~first.honest), "unseen": np.flatnonzero(first.honest)}
+    truth = _truth(dataset)
+    rows = {
+        key: _rows(Scored(first.detections.take(part.tolist()), truth.take(part), names))[1]
+        for key, part in halves.items()
+    }
+    return {
+        "images": len(dataset),
+        "steps": args.steps,
+        "trust": {key: rate_trust(of, names) for key, of in rows.items()},
+        "across": {"seen": _across(rows["seen"], rows["unseen"])},
+        "planted": [_rate_list(judges, wrong, planted)],
+    }
+
+
+def dirty(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Every train box of openimages5_dirty is misaligned: which are listed, out of fold?"""
+    study = load_config(SimulateConfig, ROOT / "configs" / "bench" / "aquarium.yaml")
+    training = study.training.model_copy(update={"steps": args.steps})
+    folder = SHARED / "openimages5_dirty" / "annotations"
+    result: dict[str, Any] = {"steps": args.steps}
+    for split in ("train", "val"):
+        (path,) = sorted(folder.glob(f"*{split}*.json"))
+        dataset = open_dataset(path)
+        judges = _fold_judges(dataset, training, args, f"dirty_{split}")
+        truth = _truth(dataset)
+        result[split] = {"images": len(dataset), "objects": len(truth.labels)}
+        for threshold in THRESHOLDS:
+            listed = find_suspicious(judges, truth, threshold=threshold)
+            kinds = [str(suspicion.kind) for suspicion in listed]
+            accused = {s.object for s in listed if s.kind in ("wrong class", "shifted box")}
+            result[split][f"at_{threshold}"] = {
+                **{kind: kinds.count(kind) for kind in KINDS},
+                "share_of_objects": len(accused) / max(len(truth.labels), 1),
+            }
+    return result
+
+
+def pruning(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train on TrustSet images and on random images of equal boxes, and compare mAP."""
+    study = load_config(SimulateConfig, ROOT / "configs" / "bench" / "sandbox_quick.yaml")
+    pool, test = build_dataset(study.pool), build_dataset(study.test)
+    scored = _score(pool, DetectorConfig(weights=str(SANDBOX / "yolo_seed.pt")), args)
+    made, _ = _rows(scored)
+    boxes = np.diff(scored.truth.offsets)
+    curve = []
+    for seed in args.seeds:
+        value = np.bincount(
+            scored.truth.image_index,
+            weights=made.member * made.informativeness,
+            minlength=len(boxes),
+        ) / np.maximum(boxes, 1)
+        orders = {
+            "trustset": np.argsort(-value, kind="stable"),
+            "random": generator(seed, "pruning").permutation(len(boxes)),
+        }
+        for share in (0.25, 0.5, 0.75, 1.0):
+            for kind, order in orders.items():
+                if share == 1.0 and kind == "random":
+                    continue
+                spent = np.cumsum(boxes[order])
+                kept = np.sort(order[: int(np.searchsorted(spent, share * boxes.sum())) + 1])
+                key = f"pruning/{seed}/{kind if share < 1 else 'all'}_{share:g}"
+                ap = _trained_ap(pool.take(kept), test, study.training, args, key, seed)
+                curve.append(
+                    {
+                        "seed": seed,
+                        "share": share,
+                        "kind": kind if share < 1 else "all",
+                        "images": len(kept),
+                        "boxes": int(boxes[kept].sum()),
+                        "mAP": float(np.nanmean(ap)),
+                    }
+                )
+    return {"curve": curve, "training": study.training.model_dump(exclude={"backbone"})}
+
+
+def gain(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """AP of the rarest third beyond entropy's, as area over boxes, by seed."""
+    if args.al_quality is None:
+        sys.exit("gain needs --al-quality, a result file of tools/bench/al_quality.py")
+    result = json.loads(args.al_quality.read_text("utf-8"))
+    found: dict[str, Any] = {"file": args.al_quality.name, "seeds": result["seeds"]}
+    for metric in ("rare_third_AP", "mAP"):
+        areas = {
+            arm: areas_over_boxes(result["strategies"], (args.strategy, args.entropy), arm, metric)
+            for arm in (args.strategy, args.entropy)
+        }
+        difference = 100 * (areas[args.strategy] - areas[args.entropy])
+        rng = generator(0, "gain", metric)
+        means = rng.choice(difference, (10_000, len(difference))).mean(axis=1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        found[metric] = {
+            "mean": float(difference.mean()),
+            "low": float(low),
+            "high": float(high),
+            "by_seed": difference.tolist(),
+        }
+    return {**found, "gain": found["rare_third_AP"]}
+
+
+def areas_over_boxes(
+    strategies: dict[str, Any], arms: tuple[str, ...], arm: str, metric: str
+) -> np.ndarray:
+    """(S,) mean of a metric over the boxes that all ``arms`` cover, of each seed of ``arm``."""
+    curves = {
+        name: {
+            seed: sorted(
+                (row["boxes"], row[metric])
+                for row in strategies[name]["curve"]
+                if row["seed"] == seed
+            )
+            for seed in sorted({row["seed"] for row in strategies[name]["curve"]})
+        }
+        for name in arms
+    }
+    areas = []
+    for seed, curve in curves[arm].items():
+        start = max(curves[name][seed][0][0] for name in arms)
+        stop = min(curves[name][seed][-1][0] for name in arms)
+        grid = np.linspace(start, stop, 513)
+        x, y = np.array(curve).T
+        areas.append(float(np.interp(grid, x, y).mean()))
+    return np.array(areas)
+
+
+def plant_errors(
+    truth: Annotations, num_classes: int, share: float, rng: np.random.Generator
+) -> tuple[Annotations, list[dict[str, Any]]]:
+    """Make a share of the labels wrong, a third each: class, place (35 to 60 % of a side), absence.
+
+    Returns:
+        The wrong labels, and what was done: ``kind``, ``image``, ``object`` (row in the wrong
+        labels, -1 for a missing box) and ``box`` (the true one).
+    """
+    real = np.flatnonzero(~truth.is_crowd)
+    rows = rng.permutation(real)[: max(len(KINDS), round(share * len(real)))]
+    kinds = np.arange(len(rows)) % len(KINDS)
+    labels, boxes = truth.labels.copy(), truth.boxes.copy()
+    for row in rows[kinds == 0]:
+        labels[row] = (labels[row] + rng.integers(1, num_classes)) % num_classes
+    for row in rows[kinds == 1]:
+        step = rng.uniform(0.35, 0.6, 2) * rng.choice([-1, 1], 2)
+        boxes[row] += np.tile(step * (boxes[row, 2:] - boxes[row, :2]), 2).astype(np.float32)
+    keep = np.ones(len(labels), dtype=bool)
+    keep[rows[kinds == 2]] = False
+    place = np.concatenate([[0], np.cumsum(keep)])
+    wrong = Annotations(
+        offsets=place[truth.offsets],
+        boxes=boxes[keep],
+        labels=labels[keep],
+        is_crowd=truth.is_crowd[keep],
+        areas=truth.areas[keep],
+        ids=truth.ids[keep],
+    )
+    image = truth.image_index
+    planted = [
+        {
+            "kind": KINDS[kind],
+            "image": int(image[row]),
+            "object": int(place[row]) if keep[row] else -1,
+            "box": truth.boxes[row].tolist(),
+        }
+        for row, kind in zip(rows.tolist(), kinds.tolist(), strict=True)
+    ]
+    return wrong, planted
+
+
+def _planted(judges: list[Judge], scored: Scored, seed: int) -> dict[str, Any]:
+    rng = generator(seed, "planted")
+    wrong, planted = plant_errors(scored.truth, len(scored.names), 0.05, rng)
+    return _rate_list(judges, wrong, planted)
+
+
+def _rate_list(
+    judges: list[Judge], wrong: Annotations, planted: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Precision and recall of the list at several thresholds, and its average precision."""
+    everything = find_suspicious(judges, wrong, threshold=1e-6)
+    listed = [s for s in everything if s.kind in KINDS]
+    hits = np.array([any(is_hit(s, p) for p in planted) for s in listed], dtype=bool)
+    score = np.array([s.score for s in listed])
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    result: dict[str, Any] = {
+        "objects": len(wrong.labels),
+        "planted": len(planted),
+        "judges": len(judges),
+        "average_precision": float((precision * hits).sum() / len(planted)),
+    }
+    for threshold in THRESHOLDS:
+        kept = [s for s in listed if s.score >= threshold]
+        found = {
+            kind: [any(is_hit(s, p) for s in kept) for p in planted if p["kind"] == kind]
+            for kind in KINDS
+        }
+        chosen = hits[score >= threshold]
+        result[f"at_{threshold}"] = {
+            "listed": len(kept),
+            "precision": float(chosen.mean()) if len(chosen) else None,
+            "recall": float(np.mean([f for part in found.values() for f in part])),
+            "recall_by_kind": {kind: float(np.mean(part)) for kind, part in found.items()},
+        }
+    return result
+
+
+def is_hit(suspicion: Suspicion, planted: dict[str, Any]) -> bool:
+    """Whether a suspicion points at a planted error: its object, or the box that is missing."""
+    if planted["object"] >= 0:
+        return bool(suspicion.object == planted["object"])
+    if suspicion.kind != "missing box" or suspicion.image != planted["image"]:
+        return False
+    a, b = np.array(suspicion.box), np.array(planted["box"])
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    common = float(np.clip(sides, 0, None).prod())
+    union = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - common
+    return common >= 0.5 * union
+
+
+def _rows(scored: Scored) -> tuple[TrustSet, Rows]:
+    made = build_trust_set(
+        score_objects([Judge(scored.seen)], scored.truth),
+        scored.truth,
+        num_classes=len(scored.names),
+        options=TrustSetOptions(),
+        features=matched_features(scored.seen, scored.truth),
+    )
+    return made, training_rows(scored.seen, scored.truth, made, rng=generator(0, "trust"))
+
+
+def _across(learned: Rows, judged: Rows) -> dict[str, float]:
+    """AUC and calibration of trust that was learned on other images."""
+    probs, used = fit_trust(learned)(judged.detections).numpy(), judged.used.numpy()
+    truth = judged.target.numpy()[used]
+    return {
+        "auc": area_under_roc(probs[used], truth),
+        "ece": calibration_error(probs[used], truth),
+    }
+
+
+def _honest(scored: Scored) -> Judge:
+    return Judge(scored.seen, np.zeros(len(scored.seen), dtype=bool))
+
+
+def _truth(dataset: Dataset) -> Annotations:
+    if dataset.annotations is None:
+        sys.exit(f"{dataset.name} has no annotations")
+    return dataset.annotations
+
+
+def _with(dataset: Dataset, annotations: Annotations) -> Dataset:
+    return Dataset(
+        name=dataset.name,
+        images=dataset.images,
+        class_names=dataset.class_names,
+        category_ids=dataset.category_ids,
+        annotations=annotations,
+        integer_ids=dataset.integer_ids,
+    )
+
+
+def _fold_judges(
+    dataset: Dataset, training: TrainingConfig, args: argparse.Namespace, key: str
+) -> list[Judge]:
+    """Detectors trained on all folds but one; each is honest about that one."""
+    part = generator(0, "folds").permutation(len(dataset)) % FOLDS
+    judges = []
+    for fold in range(FOLDS):
+        print(f"{key}: fold {fold + 1} of {FOLDS}", file=sys.stderr, flush=True)
+        saw = part != fold
+        trained = train_detector(
+            training,
+            dataset.take(np.flatnonzero(saw)),
+            output=args.scratch / key / str(fold),
+            seed=fold,
+            device="cpu",
+        )
+        config = detector_config(training, DetectorConfig(), trained.weights)
+        judges.append(Judge(_score(dataset, config, args).seen, saw))
+    return judges
+
+
+def _score(dataset: Dataset, config: DetectorConfig, args: argparse.Namespace) -> Scored:
+    detector = build_detector(
+        config,
+        device="cpu",
+        class_names=dataset.class_names,
+        category_ids=dataset.category_ids,
+        image_id_of={},
+    )
+    stored, _ = score_into_store(
+        open_store(args.scratch / "store", detector),
+        detector,
+        dataset.images["path"].to_list(),
+        shard_size=1024,
+        batch_size=16,
+        threads=1,
+        progress=lambda done, total: None,
+    )
+    truth = in_detector_order(_truth(dataset), dataset.class_names, detector.class_names)
+    return Scored(stored.detections(np.arange(len(dataset))), truth, detector.class_names)
+
+
+def _trained_ap(
+    dataset: Dataset,
+    test: Dataset,
+    training: TrainingConfig,
+    args: argparse.Namespace,
+    key: str,
+    seed: int,
+) -> np.ndarray:
+    """(C,) AP on the test set of a detector trained on a dataset."""
+    print(key, file=sys.stderr, flush=True)
+    trained = train_detector(training, dataset, output=args.scratch / key, seed=seed, device="cpu")
+    config = detector_config(training, DetectorConfig(), trained.weights, score_threshold=0.001)
+    scored = _score(test, config, args)
+    table = build_match_table(
+        scored.truth, Predictions.from_detections(scored.seen), num_classes=len(scored.names)
+    )
+    ones = np.ones((1, len(test)), dtype=np.int64)
+    return np.asarray(batch_class_ap(table, ones)[0].mean(axis=1))
+
+
+def _rounded(value: Any) -> Any:
+    """The same value with numbers to six digits, None in place of NaN."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 6) if np.isfinite(value) else None
+    return value
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
