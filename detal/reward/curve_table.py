@@ -1,10 +1,11 @@
 """The category curve table: what a batch brings, read off per-category learning curves.
 
-Shapes: P candidates, C classes, n candidates asked about.
+Shapes: P candidates, C classes, n candidates asked about, K batches of M picks.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ from detal.reward.category_curves import CategoryCurves
 from detal.reward.novelty import Floats, Novelty
 from detal.reward.table import total_gain
 
-__all__ = ["CurveState", "CurveTable"]
+__all__ = ["CurveState", "CurveStates", "CurveTable"]
 
 _CLASSES_NAMED = 2
+_CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,19 @@ class CurveState:
     Attributes:
         counts: (C,) effective objects.
         distance: (P,) cosine distance to the nearest known image, or None without features.
+    """
+
+    counts: NDArray[np.float64]
+    distance: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class CurveStates:
+    """`CurveState` of K batches.
+
+    Attributes:
+        counts: (K, C).
+        distance: (K, P) or None.
     """
 
     counts: NDArray[np.float64]
@@ -93,6 +108,53 @@ class CurveTable:
         """See `RewardTable`."""
         return total_gain(self, batch)
 
+    def take(self, index: NDArray[np.int64]) -> CurveTable:
+        """See `BatchedTable`."""
+        part = copy(self)
+        part.objects = self.objects.take(index)
+        part._novelty = None if self._novelty is None else self._novelty.take(index)
+        return part
+
+    def starts(self, count: int) -> CurveStates:
+        """See `BatchedTable`."""
+        start = self.start()
+        return CurveStates(
+            np.tile(start.counts, (count, 1)),
+            None if start.distance is None else np.tile(start.distance, (count, 1)),
+        )
+
+    def marginal_gains(self, states: CurveStates) -> NDArray[np.float64]:
+        """See `BatchedTable`."""
+        everything = np.arange(len(self))
+        rows = [
+            self.marginal_gain(CurveState(states.counts[k], _row(states.distance, k)), everything)
+            for k in range(len(states.counts))
+        ]
+        return np.array(rows).reshape(len(states.counts), len(self))
+
+    def adds(
+        self, states: CurveStates, picks: NDArray[np.int64]
+    ) -> tuple[CurveStates, NDArray[np.float64]]:
+        """See `BatchedTable`; memory for four million pairs of a pick and a class at a time."""
+        counts, gains = states.counts.copy(), np.zeros(picks.shape)
+        distance = None if states.distance is None else states.distance.copy()
+        step = max(_CELLS_AT_ONCE // max(counts.shape[1], 1), 1)
+        for k, row in enumerate(picks):
+            for start in range(0, int((row >= 0).sum()), step):
+                part = row[start : start + step]
+                part = part[part >= 0]
+                state = CurveState(counts[k], _row(distance, k))
+                after, gains[k, start : start + len(part)] = self._join(state, part)
+                counts[k] = after.counts
+                if distance is not None and after.distance is not None:
+                    distance[k] = after.distance
+        return CurveStates(counts, distance), gains
+
+    def gains(self, batches: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `BatchedTable`."""
+        _, gains = self.adds(self.starts(len(batches)), batches)
+        return np.asarray(gains.sum(axis=1))
+
     def class_gain(self, batch: NDArray[np.int64]) -> NDArray[np.float64]:
         """(C,) AP (0..1) of each class that the candidates ``batch`` (K,), in this order, bring."""
         state = self.start()
@@ -112,6 +174,24 @@ class CurveTable:
         ]
         return "most for " + ", ".join(named) if named else "nothing is expected in it"
 
+    def _join(
+        self, state: CurveState, picks: NDArray[np.int64]
+    ) -> tuple[CurveState, NDArray[np.float64]]:
+        """The state after ``picks`` (M,) joined in order, and what each added (M,)."""
+        rows, place = self.objects.rows(picks)
+        labels, added = self.objects.labels[rows], self.objects.amounts[rows]
+        distance = state.distance
+        if self._novelty is not None and distance is not None:
+            distance, own = self._novelty.join(distance, picks)
+            added = added * self._novelty.of(own)[place]
+        counts = np.zeros((len(picks) + 1, len(state.counts)))
+        counts[0] = state.counts
+        counts[place + 1, labels] = added
+        counts = counts.cumsum(axis=0)
+        gains = self._weights[labels] * self.curves.gain(labels, counts[place, labels], added)
+        total = np.bincount(place, weights=gains, minlength=len(picks)).astype(np.float64)
+        return CurveState(counts[-1], distance), total
+
     def _gains(
         self, state: CurveState, rows: NDArray[np.int64], image: NDArray[np.int64]
     ) -> NDArray[np.float64]:
@@ -129,3 +209,7 @@ class CurveTable:
         if self._novelty is None or state.distance is None:
             return mass
         return np.asarray(mass * self._novelty.of(np.asarray(state.distance[image])))
+
+
+def _row(distance: Floats | None, k: int) -> Floats | None:
+    return None if distance is None else distance[k]

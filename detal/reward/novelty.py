@@ -5,6 +5,8 @@ Shapes: P candidates, L labelled images, D features.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ Floats = NDArray[np.float32]
 
 _SAMPLE = 2048
 _BLOCK = 4096
+_PICKS = 256
 
 
 class Novelty:
@@ -44,6 +47,12 @@ class Novelty:
         np.fill_diagonal(similarity, -1.0)
         return max(float(np.median(1 - similarity.max(axis=1))), 1e-6)
 
+    def take(self, index: NDArray[np.int64]) -> Novelty:
+        """The novelty of the candidates ``index`` (n,) only, with the usual distance of all."""
+        part = copy(self)
+        part._unit, part.start = self._unit[index], self.start[index]
+        return part
+
     def of(self, distance: Floats) -> NDArray[np.float64]:
         """Novelty at a distance to the nearest known image."""
         return np.asarray(np.clip(distance.astype(np.float64) / self._usual, 0.0, 1.0))
@@ -52,6 +61,23 @@ class Novelty:
         """(P,) distances to the nearest known image once ``candidate`` is known, too."""
         to_it = np.maximum(1 - self._unit @ self._unit[candidate], 0)
         return np.asarray(np.minimum(distance, to_it))
+
+    def join(self, distance: Floats, picks: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Let ``picks`` (M,) become known, one after the other.
+
+        Returns:
+            (P,) distances to the nearest known image after that, and (M,) the distance of each pick
+            to the nearest image known before it.
+        """
+        own = np.empty(len(picks), dtype=np.float32)
+        for start in range(0, len(picks), _PICKS):
+            block = picks[start : start + _PICKS]
+            to_them = np.maximum(1 - self._unit[block] @ self._unit.T, 0)  # (m, P)
+            among = to_them[:, block]
+            among[np.tril_indices(len(block))] = np.inf  # only what came before counts
+            own[start : start + _PICKS] = np.minimum(distance[block], among.min(axis=0))
+            distance = np.minimum(distance, to_them.min(axis=0, initial=np.inf))
+        return distance, own
 
 
 def _unit(features: Floats) -> Floats:
