@@ -124,31 +124,33 @@ class CurveTable:
         )
 
     def marginal_gains(self, states: CurveStates) -> NDArray[np.float64]:
-        """See `BatchedTable`."""
-        everything = np.arange(len(self))
-        rows = [
-            self.marginal_gain(CurveState(states.counts[k], _row(states.distance, k)), everything)
-            for k in range(len(states.counts))
-        ]
-        return np.array(rows).reshape(len(states.counts), len(self))
+        """See `BatchedTable`; memory for four million pairs of a batch and an object at a time."""
+        count, n = len(states.counts), len(self)
+        owner = np.repeat(np.arange(n), np.diff(self.objects.offsets))
+        labels, result = self.objects.labels, np.zeros((count, n))
+        step = max(_CELLS_AT_ONCE // max(len(labels), 1), 1)
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            have = states.counts[part][:, labels]  # (k, R)
+            added = np.broadcast_to(self.objects.amounts, have.shape)
+            if self._novelty is not None and states.distance is not None:
+                added = added * self._novelty.of(states.distance[part][:, owner])
+            gains = self._weights[labels] * self.curves.gain(labels, have, added)
+            cells = np.arange(len(have))[:, None] * n + owner
+            total = np.bincount(cells.ravel(), gains.ravel(), minlength=len(have) * n)
+            result[part] = total.reshape(len(have), n)
+        return result
 
     def adds(
         self, states: CurveStates, picks: NDArray[np.int64]
     ) -> tuple[CurveStates, NDArray[np.float64]]:
         """See `BatchedTable`; memory for four million pairs of a pick and a class at a time."""
-        counts, gains = states.counts.copy(), np.zeros(picks.shape)
-        distance = None if states.distance is None else states.distance.copy()
-        step = max(_CELLS_AT_ONCE // max(counts.shape[1], 1), 1)
-        for k, row in enumerate(picks):
-            for start in range(0, int((row >= 0).sum()), step):
-                part = row[start : start + step]
-                part = part[part >= 0]
-                state = CurveState(counts[k], _row(distance, k))
-                after, gains[k, start : start + len(part)] = self._join(state, part)
-                counts[k] = after.counts
-                if distance is not None and after.distance is not None:
-                    distance[k] = after.distance
-        return CurveStates(counts, distance), gains
+        gains = np.zeros(picks.shape)
+        step = max(_CELLS_AT_ONCE // max(states.counts.size, 1), 1)
+        for start in range(0, picks.shape[1], step):
+            part = slice(start, start + step)
+            states, gains[:, part] = self._join(states, picks[:, part])
+        return states, gains
 
     def gains(self, batches: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `BatchedTable`."""
@@ -175,22 +177,25 @@ class CurveTable:
         return "most for " + ", ".join(named) if named else "nothing is expected in it"
 
     def _join(
-        self, state: CurveState, picks: NDArray[np.int64]
-    ) -> tuple[CurveState, NDArray[np.float64]]:
-        """The state after ``picks`` (M,) joined in order, and what each added (M,)."""
-        rows, place = self.objects.rows(picks)
+        self, states: CurveStates, picks: NDArray[np.int64]
+    ) -> tuple[CurveStates, NDArray[np.float64]]:
+        """The states after ``picks`` (K, M) joined in order, and what each added (K, M)."""
+        batch, column = np.nonzero(picks >= 0)
+        rows, place = self.objects.rows(picks[batch, column])
         labels, added = self.objects.labels[rows], self.objects.amounts[rows]
-        distance = state.distance
+        distance = states.distance
         if self._novelty is not None and distance is not None:
             distance, own = self._novelty.join(distance, picks)
-            added = added * self._novelty.of(own)[place]
-        counts = np.zeros((len(picks) + 1, len(state.counts)))
-        counts[0] = state.counts
-        counts[place + 1, labels] = added
-        counts = counts.cumsum(axis=0)
-        gains = self._weights[labels] * self.curves.gain(labels, counts[place, labels], added)
-        total = np.bincount(place, weights=gains, minlength=len(picks)).astype(np.float64)
-        return CurveState(counts[-1], distance), total
+            added = added * self._novelty.of(own[batch, column])[place]
+        batch, column = batch[place], column[place]
+        have = np.zeros((len(picks), picks.shape[1] + 1, states.counts.shape[1]))
+        have[:, 0] = states.counts
+        have[batch, column + 1, labels] = added
+        have = have.cumsum(axis=1)
+        each = self.curves.gain(labels, have[batch, column, labels], added)
+        gains = np.zeros(picks.shape)
+        np.add.at(gains, (batch, column), self._weights[labels] * each)
+        return CurveStates(have[:, -1], distance), gains
 
     def _gains(
         self, state: CurveState, rows: NDArray[np.int64], image: NDArray[np.int64]
@@ -209,7 +214,3 @@ class CurveTable:
         if self._novelty is None or state.distance is None:
             return mass
         return np.asarray(mass * self._novelty.of(np.asarray(state.distance[image])))
-
-
-def _row(distance: Floats | None, k: int) -> Floats | None:
-    return None if distance is None else distance[k]

@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 _SAMPLE = 2048
 _BLOCK = 4096
-_PICKS = 256
+_DISTANCES_AT_ONCE = 16_000_000
 
 
 class Novelty:
@@ -63,20 +63,33 @@ class Novelty:
         return np.asarray(np.minimum(distance, to_it))
 
     def join(self, distance: Floats, picks: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Let ``picks`` (M,) become known, one after the other.
+        """Let ``picks`` (K, M), padded with -1, become known, one after the other, in K batches.
+
+        Memory for sixteen million distances at a time.
+
+        Args:
+            distance: (K, P) to the nearest known image.
+            picks: Of each batch.
 
         Returns:
-            (P,) distances to the nearest known image after that, and (M,) the distance of each pick
-            to the nearest image known before it.
+            (K, P) distances after that, and (K, M) the distance of each pick to the nearest image
+            known before it, infinite where nothing was picked.
         """
-        own = np.empty(len(picks), dtype=np.float32)
-        for start in range(0, len(picks), _PICKS):
-            block = picks[start : start + _PICKS]
-            to_them = np.maximum(1 - self._unit[block] @ self._unit.T, 0)  # (m, P)
-            among = to_them[:, block]
-            among[np.tril_indices(len(block))] = np.inf  # only what came before counts
-            own[start : start + _PICKS] = np.minimum(distance[block], among.min(axis=0))
-            distance = np.minimum(distance, to_them.min(axis=0, initial=np.inf))
+        own = np.full(picks.shape, np.inf, dtype=np.float32)
+        if len(self._unit) == 0:
+            return distance, own
+        step = max(_DISTANCES_AT_ONCE // max(distance.size, 1), 1)
+        for start in range(0, picks.shape[1], step):
+            block = picks[:, start : start + step]
+            nothing = block < 0
+            to_them = np.maximum(1 - self._unit[block] @ self._unit.T, 0)  # (K, m, P)
+            to_them[nothing] = np.inf
+            among = np.take_along_axis(to_them, np.where(nothing, 0, block)[:, None], axis=2)
+            among[:, ~np.triu(np.ones(among.shape[1:], bool), 1)] = np.inf  # what came before
+            known = np.take_along_axis(distance, np.where(nothing, 0, block), axis=1)
+            nearest = np.minimum(known, among.min(axis=1, initial=np.inf))
+            own[:, start : start + step] = np.where(nothing, np.inf, nearest)
+            distance = np.minimum(distance, to_them.min(axis=1, initial=np.inf))
         return distance, own
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from detal.errors import ConfigError, unknown_name
+from detal.strategies.agent import mgral
 from detal.strategies.badge import badge
 from detal.strategies.balance import class_balanced, class_quota, rare_first
 from detal.strategies.change_table import change_greedy
@@ -53,6 +54,7 @@ STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "core_set": core_set,
     "curve_greedy": curve_greedy,
     "change_greedy": change_greedy,
+    "mgral": mgral,
     "kmeans": kmeans,
     "density": density,
     "typiclust": typiclust,

@@ -20,7 +20,7 @@ from detal.strategies.strategy import MeasureSelector
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 
-__all__ = ["curve_greedy", "greedy"]
+__all__ = ["curve_greedy", "curve_table", "greedy"]
 
 _LAZY_UP_TO = 200_000
 
@@ -60,30 +60,50 @@ def curve_greedy(
     def select(candidates: Candidates, budget: Budget, rng: np.random.Generator) -> Order:
         if len(candidates) == 0:
             return
-        weights = weights_by_label(candidates, class_weights)
-        wanted = candidates.image_features is not None if redundancy is None else redundancy
-        features = candidates.require_features("curve_greedy") if wanted else None
-        gains = CurveTable(
-            CategoryCurves.prior(len(candidates.class_names))
+        gains = curve_table(
+            candidates,
+            rng,
+            curves=CategoryCurves.prior(len(candidates.class_names))
             if fitted is None
             else fitted.for_classes(candidates.class_names),
-            counts=candidates.labeled.class_counts,
-            objects=expected_objects(
-                candidates.chunks(),
-                num_images=len(candidates),
-                informativeness=informativeness,
-                calibrate=reference_calibration(candidates),
-            ),
-            class_names=candidates.class_names,
-            novelty=None
-            if features is None
-            else Novelty(features, candidates.labeled.image_features, rng),
-            class_weights=None if weights is None else weights.double().numpy(),
+            informativeness=informativeness,
+            redundancy=redundancy,
+            class_weights=class_weights,
         )
         by = " by a prior curve" if fitted is None else ""
         yield from greedy(gains, candidates, budget, rng, by=by)
 
     return MeasureSelector(select=select)
+
+
+def curve_table(
+    candidates: Candidates,
+    rng: np.random.Generator,
+    *,
+    curves: CategoryCurves,
+    informativeness: Informativeness = "entropy",
+    redundancy: bool | None = None,
+    class_weights: ClassWeights = "none",
+) -> CurveTable:
+    """The category curve table of the candidates; options as in `curve_greedy`."""
+    weights = weights_by_label(candidates, class_weights)
+    wanted = candidates.image_features is not None if redundancy is None else redundancy
+    features = candidates.require_features("curve_greedy") if wanted else None
+    return CurveTable(
+        curves,
+        counts=candidates.labeled.class_counts,
+        objects=expected_objects(
+            candidates.chunks(),
+            num_images=len(candidates),
+            informativeness=informativeness,
+            calibrate=reference_calibration(candidates),
+        ),
+        class_names=candidates.class_names,
+        novelty=None
+        if features is None
+        else Novelty(features, candidates.labeled.image_features, rng),
+        class_weights=None if weights is None else weights.double().numpy(),
+    )
 
 
 def greedy(

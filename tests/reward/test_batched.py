@@ -38,7 +38,7 @@ def batches_of(rng: np.random.Generator) -> np.ndarray:
 def test_as_one_after_the_other(table, rng, cells, monkeypatch) -> None:
     for module in ("curve_table", "output_change"):
         monkeypatch.setattr(f"detal.reward.{module}._CELLS_AT_ONCE", cells)
-    monkeypatch.setattr("detal.reward.novelty._PICKS", 4)
+    monkeypatch.setattr("detal.reward.novelty._DISTANCES_AT_ONCE", 30 * cells)
     many, plain = batched(table, num_candidates=30), OneByOne(table, np.arange(30))
     assert many is table
     picks = batches_of(rng)
