@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detal.agents.inputs import Seen, changing_inputs, fixed_inputs
+from detal.agents.inputs import Seen, changing_inputs, fixed_inputs, rounded
 from detal.agents.plackett_luce import Picked, follow, take_highest
 from detal.agents.policy import Policy
 from detal.reward import BatchedTable
@@ -57,7 +57,7 @@ class Episode:
         table: Rewards, and tells what each candidate would add.
         seen: What the policy sees of the candidates.
         budget: Most that a batch may cost.
-        greedy: (M,) greedy's batch on the same table and budget; what the agent is measured against.
+        greedy: (M,) greedy's batch on the same table and budget; the agent is measured against it.
         weights: Of the terms of the reward.
         trust: (n,) in 0..1, or None; the reward's, which the policy need not see (``seen.trust``).
     """
@@ -88,7 +88,7 @@ class Episode:
         if self.weights.cost:
             spent = (self.seen.costs[batches] * real).sum(axis=1)
             total -= self.weights.cost * spent / self.budget
-        return _PERCENT * total
+        return rounded(_PERCENT * total)
 
     @property
     def scale(self) -> float:
@@ -133,7 +133,7 @@ class Rollouts:
     Attributes:
         batches: (K, M) picks in order.
         passes: The walks; their picks, side by side, are ``batches`` with gaps.
-        gained: (K, M') what each of those picks added to the table's gain, 0 in gaps.
+        gained: (K, M') reward that each of those picks added by the table, 0 in gaps.
         rewards: (K,) in percent.
     """
 
@@ -247,7 +247,7 @@ def _grow(
         row, column = np.nonzero(picked.picks >= 0)
         world.closed[row, picked.picks[row, column]] = True
         walks.append(Pass(changing, order, picked))
-        gained.append(gains)
+        gained.append(rounded(_PERCENT * episode.weights.table * gains / episode.scale))
     batches = _without_gaps(np.concatenate([walk.picked.picks for walk in walks], axis=1))
     return Rollouts(
         batches=batches,

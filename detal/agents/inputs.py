@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detal.features.expected_objects import Bundles
 from detal.seeding import generator
 
-__all__ = ["NUM_INPUTS", "Seen", "changing_inputs", "fixed_inputs"]
+__all__ = ["NUM_INPUTS", "Seen", "changing_inputs", "fixed_inputs", "rounded"]
 
 Floats = NDArray[np.float64]
 Inputs = NDArray[np.float32]
@@ -32,6 +32,7 @@ NUM_INPUTS = _FIXED + _CHANGING
 
 _LARGEST = 5.0
 _LOWEST_LOG = -8.0
+_STEPS = 2.0**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +90,8 @@ def fixed_inputs(seen: Seen) -> Inputs:
     if seen.trust is not None:
         trust = seen.trust
     rest = np.column_stack([acquisition, np.log1p(total), np.log(seen.costs), trust])
-    return np.column_stack(
-        [image, classes / np.maximum(total, 1e-9)[:, None], _standardised(rest)]
-    ).astype(np.float32)
+    mixed = classes / np.maximum(total, 1e-9)[:, None]
+    return rounded(np.column_stack([image, mixed, _standardised(rest)])).astype(np.float32)
 
 
 def changing_inputs(
@@ -126,7 +126,16 @@ def changing_inputs(
         np.minimum(costs / np.maximum(left, 1e-9)[:, None], 2.0),
         np.broadcast_to((left / budget)[:, None], rate.shape),
     ]
-    return np.stack(shares, axis=2).astype(np.float32)
+    return rounded(np.stack(shares, axis=2)).astype(np.float32)
+
+
+def rounded(values: Floats) -> Floats:
+    """Values in steps of 2^-20.
+
+    Sums differ in their last bits with the chunks that a pool is read in, and training would make
+    another policy of that.
+    """
+    return np.asarray(np.round(values * _STEPS) / _STEPS)
 
 
 def _rate_of_the_last(rate: Floats, costs: Floats, left: Floats) -> Floats:
@@ -159,4 +168,4 @@ def _standardised(values: Floats) -> Floats:
     deviation = values.std(axis=0)
     # An outlier must not win by being far from everything that was learned.
     scaled = (values - values.mean(axis=0)) / np.where(deviation > 1e-9, deviation, np.inf)
-    return np.clip(scaled, -_LARGEST, _LARGEST)
+    return np.asarray(np.clip(scaled, -_LARGEST, _LARGEST))

@@ -58,9 +58,9 @@ def _write_tensorboard(folder: Path, curve: Sequence[Point], greedy: float) -> N
 
     # Steps of imitation come first; TensorBoard counts from 0.
     first = min((point.step for point in curve), default=0)
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         for point in curve:
             values = {"reward": point.reward, "entropy": point.entropy, "greedy": greedy}
             values |= {} if point.held_out is None else {"held_out": point.held_out}
             for name, value in values.items():
-                writer.add_scalar(name, value, point.step - first)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, point.step - first)

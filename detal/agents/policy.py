@@ -22,8 +22,8 @@ _SCALE = 5.0  # scores are this many times what the head says: softmax over thou
 class Policy(nn.Module):
     """Scores of candidates, each seen after those before it in the walk.
 
-    The walk is cut into windows of 256 candidates, which are walked side by side: each score depends
-    on its own inputs and on those of up to 255 candidates, drawn at random where the order is.
+    The walk is cut into windows of 256 candidates, which are walked side by side: each score
+    depends on its own inputs and those of up to 255 candidates, drawn at random where the order is.
 
     Args:
         num_inputs: F.

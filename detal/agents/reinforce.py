@@ -48,6 +48,7 @@ BASELINES: tuple[str, ...] = get_args(Baseline)
 
 _IMITATED_AT_ONCE = 2
 _EXPLORED = 32
+_FEW = 200
 _CANDIDATES_AT_ONCE = 16_384
 
 
@@ -60,8 +61,8 @@ class ReinforceConfig:
         rollouts: K, batches drawn per step, >= 2 for the leave-one-out baseline.
         passes: Most walks over the candidates per batch.
         imitation: Steps of imitating greedy before the first policy gradient step.
-        baseline: ``leave_one_out``: the mean of the other rollouts; ``moving_average``: of the steps
-            before (MGRAL's kin CDAL has that one); ``none``.
+        baseline: ``leave_one_out``: the mean of the other rollouts; ``moving_average``: of the
+            steps before (CDAL has that one); ``none``.
         momentum: Of the moving average.
         learning_rate: Of Adam.
         entropy_weight: Of the mean entropy of a pick, in nats, beside a reward in percent; fades to
@@ -138,6 +139,8 @@ def sensible_config(num_candidates: int) -> ReinforceConfig:
     """
     if num_candidates <= _EXPLORED:
         return ReinforceConfig(imitation=0, rollouts=64, iterations=60, entropy_weight=1.5)
+    if num_candidates <= _FEW:
+        return ReinforceConfig(rollouts=16, imitation=20, iterations=15, evaluate_every=3)
     rollouts = min(max(_CANDIDATES_AT_ONCE // num_candidates, 8), 16)
     return ReinforceConfig(rollouts=rollouts)
 
@@ -221,7 +224,6 @@ class _Training:
         self._fixed = torch.from_numpy(fixed_inputs(episode.seen))
         self._optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
         self._held_out_seed = int(rng.integers(2**63))
-        self._unit = 100 * episode.weights.table / episode.scale
 
     def run(self, progress: Callable[[int, int], None]) -> Trained:
         config = self._config
@@ -247,7 +249,7 @@ class _Training:
                 best, best_reward = drawn.batches[top], float(drawn.rewards[top])
             credit = advantages(
                 drawn.rewards,
-                self._unit * drawn.gained,
+                drawn.gained,
                 baseline=config.baseline,
                 average=average,
             )

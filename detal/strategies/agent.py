@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detal.agents import (
     Baseline,
@@ -33,7 +34,7 @@ from detal.agents import (
 )
 from detal.agents.reinforce import ReinforceConfig
 from detal.errors import ConfigError, unknown_name
-from detal.features import aggregate, entropy
+from detal.features import aggregate
 from detal.features.expected_objects import expected_objects
 from detal.reward import CategoryCurves, FittedCurves, batched
 from detal.strategies.candidates import Candidates
@@ -56,7 +57,7 @@ _MOST_REFERENCES = 1024
 _FIT_TOLERANCE = 1e-9
 
 
-def mgral(
+def mgral(  # noqa: PLR0913 - the options of a strategy are its arguments
     *,
     reward: Reward = "curve",
     table: str | None = None,
@@ -72,7 +73,7 @@ def mgral(
     start_from: str | None = None,
     save_to: str | None = None,
 ) -> MeasureSelector:
-    """A batch that an LSTM policy learned to choose, rewarded by a look-up table for the whole of it.
+    """A batch that an LSTM policy learned to choose, rewarded by a table for the whole of it.
 
     Greedy looks one image ahead; the agent draws whole batches, and what they bring together is its
     reward (REINFORCE; `detal.agents`). In the spirit of MGRAL (Liang et al., arXiv 2310.08387) and
@@ -305,14 +306,19 @@ def _seen(candidates: Candidates, costs: NDArray[np.float64], settings: _Setting
 
 
 def acquisition_scores(detections: Detections) -> NDArray[np.float64]:
-    """(B, 3) summed and mean entropy of the boxes, and the highest score, 0 without boxes."""
+    """(B, 3) summed and mean doubt ``4 p (1 - p)`` of the boxes, and their highest score."""
     return np.column_stack([score(detections).numpy() for score in _ACQUISITION])
 
 
-_ACQUISITION = (
-    lambda seen: aggregate(entropy(seen), seen, how="sum"),
-    lambda seen: aggregate(entropy(seen), seen, how="mean"),
-    lambda seen: aggregate(seen.scores, seen, how="max"),
+def _doubt(seen: Detections) -> Tensor:
+    # In float64: what is summed must not depend on the chunk.
+    return 4 * seen.scores.double() * (1 - seen.scores.double())
+
+
+_ACQUISITION: tuple[Callable[[Detections], Tensor], ...] = (
+    lambda seen: aggregate(_doubt(seen), seen, how="sum"),
+    lambda seen: aggregate(_doubt(seen), seen, how="mean"),
+    lambda seen: aggregate(seen.scores, seen, how="max", empty_score=0.0),
 )
 
 
@@ -323,6 +329,6 @@ def _trust(candidates: Candidates, column: str) -> NDArray[np.float64]:
         raise ConfigError(unknown_name("metadata column", column, columns))
     if not known[column].dtype.is_numeric():
         raise ConfigError(f"trust must be a column of numbers, {column} is {known[column].dtype}")
-    values = known[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    values = np.asarray(known[column].cast(pl.Float64).fill_null(np.nan), dtype=np.float64)
     candidates.refuse(~((values >= 0) & (values <= 1)), "trust must be a number in [0, 1]")
     return values

@@ -30,11 +30,11 @@ def trust_policy(
 
     In the spirit of BRAL-T (Cui et al., arXiv 2604.12303): membership needs labels, so a policy
     learns on the labelled set to tell members by what can be seen without labels, and is then used
-    on the pool (`detal.agents.save_policy`, then ``mgral`` with ``start_from``, and ``iterations: 0``
-    for the trust alone). The reward is the mean membership of the picks; warm start shows the
-    TrustSet itself, the surest members first. The curve table that it sees counts nothing as
-    labelled. A detector is surer of images it was trained on, so outputs of one that was not trained
-    on them (``candidates.labeled.detections`` of a variant) carry over better.
+    on the pool (`detal.agents.save_policy`, then ``mgral`` with ``start_from``, and
+    ``iterations: 0`` for the trust alone). The reward is the mean membership of the picks; warm
+    start shows the TrustSet itself, the surest members first. The curve table that it sees counts
+    nothing as labelled. A detector is surer of images it was trained on, so outputs of one that was
+    not trained on them (``candidates.labeled.detections`` of a variant) carry over better.
 
     Args:
         candidates: Whose ``labeled`` images are learned from.
@@ -54,8 +54,8 @@ def trust_policy(
     values = np.asarray(membership, dtype=np.float64)
     if values.shape != (count,) or not ((values >= 0) & (values <= 1)).all() or not values.any():
         raise DataError(
-            f"membership must be {count} numbers in [0, 1], one for each labelled image and some of "
-            f"them > 0, got shape {values.shape}"
+            f"membership must be {count} numbers in [0, 1], one for each labelled image and some "
+            f"> 0, got shape {values.shape}"
         )
     chunk = [(np.arange(count), seen)]
     classes = candidates.class_names
