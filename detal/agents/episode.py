@@ -60,6 +60,7 @@ class Episode:
         greedy: (M,) greedy's batch on the same table and budget; the agent is measured against it.
         weights: Of the terms of the reward.
         trust: (n,) in 0..1, or None; the reward's, which the policy need not see (``seen.trust``).
+        shuffled: Each walk goes in a new random order, not in that of the candidates.
     """
 
     table: BatchedTable[Any]
@@ -68,6 +69,7 @@ class Episode:
     greedy: Integers
     weights: RewardWeights = RewardWeights()
     trust: Floats | None = None
+    shuffled: bool = True
 
     @cached_property
     def greedy_gain(self) -> float:
@@ -238,7 +240,9 @@ def _grow(
             budget=budget,
             picked=world.closed,
         )
-        order = rng.permuted(np.tile(np.arange(n), (count, 1)), axis=1)
+        order = np.tile(np.arange(n), (count, 1))
+        if episode.shuffled:
+            order = rng.permuted(order, axis=1)
         # Rounding must not end a pass one image late.
         until = budget * (1 - (number + 1) / passes) + budget * _FIT_TOLERANCE * 2
         picked = pick(world, changing, order, 0.0 if number + 1 == passes else until)
