@@ -2,7 +2,6 @@
 
 from detal.agents.choosing import Chosen, choose, swapped
 from detal.agents.episode import Episode, RewardWeights, Rollouts, passes_of, rollout
-from detal.agents.greedy import greedy_batch
 from detal.agents.inputs import Seen
 from detal.agents.learning_curve import save_learning_curve
 from detal.agents.policy import Policy
@@ -32,7 +31,6 @@ __all__ = [
     "Seen",
     "Trained",
     "choose",
-    "greedy_batch",
     "load_policy",
     "new_policy",
     "passes_of",

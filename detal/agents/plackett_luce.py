@@ -103,7 +103,8 @@ def log_probs_and_entropies(scores: Tensor, picked: Picked) -> tuple[Tensor, Ten
         min=1
     )
     normaliser = ordered.logcumsumexp(dim=1)
-    shifted = ordered - ordered.amax(dim=1, keepdim=True)
+    # Below -700 a double underflows, and candidates that all do would divide 0 by 0.
+    shifted = (ordered - ordered.amax(dim=1, keepdim=True)).clamp(min=-700)
     # sum p s over what is open = cumulated e^s s / cumulated e^s
     weighted = (shifted.exp() * shifted).cumsum(dim=1) / shifted.exp().cumsum(dim=1)
     mean = weighted + ordered.amax(dim=1, keepdim=True)

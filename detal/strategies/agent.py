@@ -23,7 +23,6 @@ from detal.agents import (
     Seen,
     Trained,
     choose,
-    greedy_batch,
     load_policy,
     save_learning_curve,
     save_policy,
@@ -39,10 +38,10 @@ from detal.features.expected_objects import expected_objects
 from detal.reward import CategoryCurves, FittedCurves, batched
 from detal.strategies.candidates import Candidates
 from detal.strategies.change_table import output_change_table
-from detal.strategies.fill import Choice, Order
+from detal.strategies.fill import Choice, Order, fill
 from detal.strategies.options import check_integer, check_number
 from detal.strategies.strategy import MeasureSelector
-from detal.strategies.table_greedy import curve_table
+from detal.strategies.table_greedy import curve_table, greedy
 from detal.structures import Budget, Detections
 
 __all__ = ["acquisition_scores", "mgral"]
@@ -168,7 +167,8 @@ def _select(
     state, offered = table.start(), np.zeros(len(candidates), dtype=bool)
     if costs.min() <= amount:
         seen = _seen(candidates, costs, settings)
-        index, chosen = _learn(table, seen, budget.amount, rng, settings)
+        known = fill(greedy(table, candidates, budget, rng), candidates, budget=budget).index
+        index, chosen = _learn(table, seen, known, budget.amount, rng, settings)
         worth = f"batch worth {100 * chosen.ratio:.4g} % of greedy's"
         for rank, candidate in enumerate(index[chosen.batch].tolist(), start=1):
             gain = float(table.marginal_gain(state, np.array([candidate]))[0])
@@ -189,17 +189,21 @@ def _gain_in_words(gain: float, settings: _Settings) -> str:
 
 
 def _learn(
-    table: Any, seen: Seen, amount: float, rng: np.random.Generator, settings: _Settings
+    table: Any,
+    seen: Seen,
+    greedys: NDArray[np.int64],
+    amount: float,
+    rng: np.random.Generator,
+    settings: _Settings,
 ) -> tuple[NDArray[np.int64], Chosen]:
     """The candidates of the shortlist, and what the agent chose among them."""
     started = time.monotonic()
-    greedy = greedy_batch(table, costs=seen.costs, amount=amount * (1 + _FIT_TOLERANCE))
     index = shortlist(
         table.marginal_gain(table.start(), np.arange(len(seen))),
         costs=seen.costs,
         objects=seen.objects,
-        always=greedy,
-        size=max(int(settings.shortlist * len(greedy)), _SMALLEST_SHORTLIST),
+        always=greedys,
+        size=max(int(settings.shortlist * len(greedys)), _SMALLEST_SHORTLIST),
         rng=rng,
     )
     short = seen.take(index)
@@ -207,12 +211,13 @@ def _learn(
         table=batched(table, num_candidates=len(seen)).take(index),
         seen=short,
         budget=amount,
-        greedy=np.searchsorted(index, greedy),
+        greedy=np.searchsorted(index, greedys),
         weights=settings.weights,
         trust=short.trust,
     )
     config = replace(sensible_config(len(index)), **settings.config)
     policy = None if settings.start_from is None else load_policy(settings.start_from)
+    log.info("mgral: learning to choose among %d of %d candidates", len(index), len(seen))
     trained = train(episode, config=config, rng=rng, policy=policy)
     chosen = choose(trained, episode, rng=rng)
     if settings.swaps:
@@ -262,8 +267,8 @@ def _save(folder: Path, trained: Trained, episode: Episode, chosen: Chosen, seco
         "source": chosen.source,
         "seconds": round(seconds, 3),
     }
-    greedy = float(episode.rewards(episode.greedy[None])[0])
-    save_learning_curve(folder, trained.curve, greedy=greedy)
+    line = float(episode.rewards(episode.greedy[None])[0])
+    save_learning_curve(folder, trained.curve, greedy=line)
     (folder / "agent.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     save_policy(folder, trained.policy, trained_on=about)
 

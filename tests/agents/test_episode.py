@@ -7,7 +7,7 @@ import torch
 from detal.agents import Policy, RewardWeights, passes_of, rollout
 from detal.agents.episode import forced
 from detal.agents.inputs import NUM_INPUTS, changing_inputs, fixed_inputs
-from tests.agents.worlds import bundles_of, episode_of, random_episode
+from tests.agents.worlds import episode_of, random_episode
 
 
 @pytest.fixture
@@ -134,4 +134,3 @@ def test_fixed_inputs_are_as_many_for_every_detector(rng) -> None:
     assert len({shape[1] for shape in shapes}) == 1
     assert np.isfinite(fixed_inputs(without)).all()
     assert fixed_inputs(few).std() > 0.1
-    assert len(bundles_of(np.zeros((0, 2)))) == 0

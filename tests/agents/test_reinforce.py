@@ -110,13 +110,14 @@ def test_a_world_of_one_step_is_solved(baseline) -> None:
 
 
 def test_imitation_makes_greedy_likely(rng) -> None:
-    episode = episode_of(rng.uniform(0, 3, size=(20, 3)), 4)
+    episode = episode_of(rng.uniform(0, 2, size=(20, 3)) ** 3, 4)
     config = replace(SMALL, imitation=30, iterations=0)
     trained = train(episode, config=config, rng=rng)
     drawn = rollout(trained.policy, episode, count=20, passes=4, rng=rng)
-    untrained = train(episode, config=replace(config, imitation=0), rng=rng)
+    untrained = train(episode, config=replace(config, imitation=0), rng=rng).policy
     assert drawn.rewards.mean() > 97
-    assert rollout(untrained.policy, episode, count=20, passes=4, rng=rng).rewards.mean() < 90
+    by_chance = rollout(untrained, episode, count=20, passes=4, rng=rng)
+    assert drawn.rewards.mean() > by_chance.rewards.mean() + 5
     assert [point.step for point in trained.curve] == [*range(-30, 0), 0]
     assert trained.best.tolist() == []
 
@@ -127,9 +128,7 @@ def test_same_seed_same_policy_and_another_seed_another() -> None:
     first, second, other = (
         train(episode, config=config, rng=np.random.default_rng(seed)) for seed in (0, 0, 1)
     )
-    assert first.curve == second.curve or [str(p) for p in first.curve] == [
-        str(p) for p in second.curve
-    ]
+    assert str(first.curve) == str(second.curve)
     assert torch.equal(first.policy.second.weight, second.policy.second.weight)
     assert not torch.equal(first.policy.second.weight, other.policy.second.weight)
 

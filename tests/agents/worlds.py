@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detal.agents import Episode, RewardWeights, Seen, greedy_batch
+from detal.agents import Episode, RewardWeights, Seen
 from detal.features.expected_objects import Bundles
 from detal.reward import CategoryCurves, CurveTable, Novelty
 
@@ -45,10 +45,25 @@ def episode_of(
         table,
         Seen(costs=costs, objects=objects, num_classes=num_classes, image_features=features),
         budget,
-        greedy_batch(table, costs=costs, amount=budget * (1 + 1e-9)),
+        greedy(table, costs, budget),
         weights or RewardWeights(),
         trust,
     )
+
+
+def greedy(table: CurveTable, costs: np.ndarray, budget: float) -> np.ndarray:
+    """The candidate of largest gain per cost that fits, again and again."""
+    states, left, batch = table.starts(1), budget * (1 + 1e-9), np.zeros(0, dtype=np.int64)
+    while True:
+        rate = table.marginal_gains(states)[0] / costs
+        rate[costs > left] = -1
+        rate[batch] = -1
+        best = rate.argmax(keepdims=True) if len(rate) else batch[:0]
+        if len(best) == 0 or rate[best] < 0:
+            return batch
+        states, _ = table.adds(states, best[None])
+        left -= costs[best[0]]
+        batch = np.append(batch, best)
 
 
 def random_episode(rng: np.random.Generator, n: int, budget: float, **options: Any) -> Episode:
