@@ -65,7 +65,7 @@ class TestPolicies:
     @pytest.mark.parametrize("damage", ["policy.json", "policy.pt"])
     def test_damaged(self, tmp_path, damage) -> None:
         save_policy(tmp_path, a_policy(), trained_on={})
-        (tmp_path / damage).write_bytes(b"\x80damaged")
+        (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:20])
         with pytest.raises(StoreError, match=rf"{damage.replace('.', '[.]')} must"):
             load_policy(tmp_path)
 

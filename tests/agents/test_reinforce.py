@@ -100,7 +100,7 @@ def test_a_world_of_one_step_is_solved(baseline) -> None:
         amounts, 1, features=features, trust=trust, weights=RewardWeights(table=0, trust=1)
     )
     rng = np.random.default_rng(0)
-    config = replace(SMALL, baseline=baseline, iterations=60, patience=60)
+    config = replace(SMALL, baseline=baseline, iterations=60, patience=60, held_out=64)
     trained = train(episode, config=config, rng=rng)
     first = [point.reward for point in trained.curve if 0 < point.step <= 5]
     drawn = rollout(trained.policy, episode, count=50, passes=1, rng=rng)
