@@ -218,9 +218,8 @@ def agent_table(result: dict[str, Any]) -> str:
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     count = max((len(rows) for rows in groups.values()), default=0)
-    notes = [f"Gain by a prior curve table of synthetic pools, {count} seeds each."]
-    if "cost" in result:
-        cost = result["cost"]
+    notes = [f"Gain by a prior curve table of synthetic pools, up to {count} seeds each."]
+    for cost in result.get("cost", []):
         notes.append(
             f"{cost['images']:,} candidates and a batch of {cost['batch']}: {cost['cpu_s']:.0f} "
             f"CPU seconds ({cost['seconds']:.0f} by the clock, {cost['threads']} threads, load "
@@ -279,6 +278,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "al_quality_bccd": quality_table,
     "measures_cost": cost_table,
     "match_table": match_table,
+    "agent": agent_table,
 }
 
 

@@ -22,14 +22,15 @@ class TestShortlist:
     AMOUNTS = np.array([[9, 0, 0]] * 5 + [[0, 1, 0], [0, 2, 0], [0, 0, 1]])
 
     def of(self, size: int, always: tuple[int, ...] = ()) -> list[int]:
-        return shortlist(
+        kept = shortlist(
             self.GAINS,
             costs=np.ones(8),
             objects=bundles_of(self.AMOUNTS),
             always=np.array(always, dtype=np.int64),
             size=size,
             rng=np.random.default_rng(0),
-        ).tolist()
+        )
+        return [int(candidate) for candidate in kept]
 
     def test_half_by_gain_and_half_by_class(self) -> None:
         kept = self.of(5)

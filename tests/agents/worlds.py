@@ -35,7 +35,7 @@ def episode_of(
     costs = np.ones(n) if costs is None else costs
     features = None if features is None else features.astype(np.float32)
     table = CurveTable(
-        CategoryCurves.prior(num_classes),
+        CategoryCurves.prior(num_classes, exponent=0.5, onset=1.0),
         counts=np.zeros(num_classes, dtype=np.int64) if counts is None else counts,
         objects=objects,
         class_names=tuple(f"class{c}" for c in range(num_classes)),

@@ -5,22 +5,23 @@
 
 Category curve tables of synthetic pools: long-tailed classes, clusters of near-duplicates, budgets
 in images and in boxes. ``--quality`` copies the true mAP of a study that has an arm ``mgral``.
-Sections that are in the file already are kept; ``--again NAME`` measures one anew.
+The file is written after each measurement, and the same command goes on where it was stopped;
+``--again SECTION`` measures one anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ import torch  # noqa: E402
 
 from detal.agents import (  # noqa: E402
     Episode,
+    Policy,
     ReinforceConfig,
     RewardWeights,
-    Trained,
     choose,
     new_policy,
     sensible_config,
@@ -46,6 +47,9 @@ from detal.agents import (  # noqa: E402
 from detal.runs.provenance import commit, machine, versions  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 from tests.agents import worlds  # noqa: E402
+
+Job = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
+"""What tells a measurement from the others of its section, and what measures it."""
 
 TARGET = ROOT / "data" / "results" / "agent.json"
 CLASSES = 20
@@ -74,11 +78,13 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     result = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
-    for name, measure in SECTIONS.items():
-        if name not in result or name in args.again:
-            print(f"{name} …", file=sys.stderr)
-            result[name] = measure()
-            write(args.output, result)
+    for name, jobs in SECTIONS.items():
+        rows = result[name] = [] if name in args.again else result.get(name, [])
+        for label, measure in jobs():
+            if not any(label.items() <= row.items() for row in rows):
+                print(name, label, file=sys.stderr)
+                rows.append(label | measure())
+                write(args.output, result)
     if args.quality:
         result["true_map"] = true_map(json.loads(args.quality.read_text("utf-8")))
     write(args.output, result)
@@ -87,12 +93,12 @@ def main() -> None:
 
 def write(path: Path, result: dict[str, Any]) -> None:
     """The file, with what the sections say in one figure each."""
-    if "small" in result:
+    if result.get("small"):
         result["worst_ratio_to_optimum"] = min(row["to_optimum"] for row in result["small"])
-    if "large" in result:
+    if result.get("large"):
         result["ratios_to_greedy"] = [row["to_greedy"] for row in result["large"]]
-    if "cost" in result:
-        result["seconds"], result["mib"] = (result["cost"][key] for key in ("seconds", "peak_mib"))
+    if result.get("cost"):
+        result["seconds"], result["mib"] = (result["cost"][0][k] for k in ("seconds", "peak_mib"))
     result |= {
         "machine": machine(),
         "versions": versions(),
@@ -122,49 +128,46 @@ def pool(n: int, budget: float, *, unit: str, seed: int, **options: Any) -> Epis
     )
 
 
-def small() -> list[dict[str, Any]]:
+def small() -> Iterator[Job]:
     """At most 20 choose 5, with the optimum by enumeration."""
-    makers: list[tuple[str, Callable[[int], Episode]]] = [
-        *((name, _seeded(make)) for name, make in MISLED.items()),
-        ("20 choose 5", lambda seed: pool(20, 5, unit="images", seed=seed)),
-        ("20 images, 8 boxes", lambda seed: pool(20, 8, unit="boxes", seed=seed)),
-    ]
-    rows = []
-    for name, make in makers:
+    makers: dict[str, Callable[[int], Episode]] = {
+        **{name: partial(misled, make) for name, make in MISLED.items()},
+        "20 choose 5": lambda seed: pool(20, 5, unit="images", seed=seed),
+        "20 images, 8 boxes": lambda seed: pool(20, 8, unit="boxes", seed=seed),
+    }
+    for name, make in makers.items():
         for seed in SEEDS:
-            episode = make(seed)
-            best = worlds.optimum(episode)
-            figures = compared(episode, seed=seed)
-            rows.append(
-                {
-                    "instance": name,
-                    "seed": seed,
-                    "to_optimum": figures["gain"] / best,
-                    "greedy_to_optimum": episode.greedy_gain / best,
-                    **figures,
-                }
-            )
-    return rows
+            yield {"instance": name, "seed": seed}, partial(beside_optimum, make, seed)
 
 
-def _seeded(make: Callable[[np.random.Generator], Episode]) -> Callable[[int], Episode]:
-    return lambda seed: make(generator(seed, "misled"))
+def beside_optimum(make: Callable[[int], Episode], seed: int) -> dict[str, Any]:
+    """`compared`, and with the optimum."""
+    episode = make(seed)
+    best, figures = worlds.optimum(episode), compared(episode, seed=seed)
+    return {
+        "to_optimum": figures["gain"] / best,
+        "greedy_to_optimum": episode.greedy_gain / best,
+        **figures,
+    }
 
 
-def large() -> list[dict[str, Any]]:
+def misled(make: Callable[[np.random.Generator], Episode], seed: int) -> Episode:
+    """An instance on which greedy is misled."""
+    return make(generator(seed, "misled"))
+
+
+def large() -> Iterator[Job]:
     """Pools in which the optimum is unknown."""
-    return [
-        {
-            "images": n,
-            "budget": budget,
-            "unit": unit,
-            "seed": seed,
-            **compared(pool(n, budget, unit=unit, seed=seed), seed=seed),
-        }
-        for n, budget in LARGE
-        for unit in ("images", "boxes")
-        for seed in SEEDS
-    ]
+    for n, budget in LARGE:
+        for unit in ("images", "boxes"):
+            for seed in SEEDS:
+                label = {"images": n, "budget": budget, "unit": unit, "seed": seed}
+                yield label, partial(in_pool, n, budget, unit, seed)
+
+
+def in_pool(n: int, budget: float, unit: str, seed: int) -> dict[str, Any]:
+    """`compared` in a pool."""
+    return compared(pool(n, budget, unit=unit, seed=seed), seed=seed)
 
 
 def compared(
@@ -206,55 +209,58 @@ def best_of_random(episode: Episode, rng: np.random.Generator, *, count: int = 1
     return best
 
 
-def ablations() -> dict[str, Any]:
-    """Mean ratio to greedy over seeds, where greedy is misled and in a pool with a box budget."""
-    tiny, usual = sensible_config(16), sensible_config(300)
-    variants: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "default": ({}, {}),
-        "baseline moving_average": ({"baseline": "moving_average"}, {}),
-        "baseline none": ({"baseline": "none"}, {}),
-        "other start": ({}, {}),
-        "no policy gradient": ({"iterations": 0}, {}),
-        "no entropy": ({"entropy_weight": 0.0}, {}),
-        "one pass": ({"passes": 1}, {}),
-        "fixed order": ({}, {"shuffled": False}),
-        "reward + 0.2 diversity": ({}, {"weights": RewardWeights(diversity=0.2)}),
-        "reward + 0.2 cost": ({}, {"weights": RewardWeights(cost=0.2)}),
-        "diversity only": ({}, {"weights": RewardWeights(table=0, diversity=1)}),
-    }
-    result = {}
-    for name, (changes, world) in variants.items():
-        misled, boxes = [], []
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "default": ({}, {}),
+    "baseline moving_average": ({"baseline": "moving_average"}, {}),
+    "baseline none": ({"baseline": "none"}, {}),
+    "warm start everywhere": ({"imitation": 40}, {}),
+    "warm start nowhere": ({"imitation": 0}, {}),
+    "no policy gradient": ({"iterations": 0}, {}),
+    "no entropy": ({"entropy_weight": 0.0}, {}),
+    "one pass": ({"passes": 1}, {}),
+    "fixed order": ({}, {"shuffled": False}),
+    "reward with diversity": ({}, {"weights": RewardWeights(diversity=0.2)}),
+    "reward with cost": ({}, {"weights": RewardWeights(cost=0.2)}),
+    "diversity alone": ({}, {"weights": RewardWeights(table=0, diversity=1)}),
+}
+
+
+def ablations() -> Iterator[Job]:
+    """Table gain over greedy's where greedy is misled and in a pool with a budget in boxes."""
+    for name in VARIANTS:
         for seed in SEEDS:
-            for make in MISLED.values():
-                episode = replace(make(generator(seed, "misled")), **world)
-                start = {"imitation": 40 if name == "other start" else tiny.imitation}
-                config = replace(tiny, **{**start, **changes})
-                misled.append(compared(episode, seed=seed, config=config)["to_greedy"])
-            episode = replace(pool(300, 30, unit="boxes", seed=seed), **world)
-            start = {"imitation": 0 if name == "other start" else usual.imitation}
-            config = replace(usual, **{**start, **changes})
-            boxes.append(compared(episode, seed=seed, config=config)["to_greedy"])
-        result[name] = {
-            "misled": float(np.mean(misled)),
-            "pool": float(np.mean(boxes)),
-            "pool_by_seed": boxes,
-        }
-    return result
+            yield {"variant": name, "seed": seed}, partial(ablated, name, seed)
 
 
-def shortlists() -> list[dict[str, Any]]:
+def ablated(name: str, seed: int) -> dict[str, Any]:
+    """Mean ratio to greedy over the misled instances, and that in the pool."""
+    changes, world = VARIANTS[name]
+    episodes = [misled(make, seed) for make in MISLED.values()]
+    episodes.append(pool(300, 30, unit="boxes", seed=seed))
+    ratios = [
+        compared(
+            replace(episode, **world),
+            seed=seed,
+            config=replace(sensible_config(len(episode.seen)), **changes),
+        )["to_greedy"]
+        for episode in episodes
+    ]
+    return {"misled": float(np.mean(ratios[:-1])), "pool": ratios[-1]}
+
+
+def shortlists() -> Iterator[Job]:
     """Ratio to greedy of the whole pool, 1,000 images and 30 boxes, by size of the shortlist."""
-    rows = []
-    for factor in (2, 10, math.inf):
-        ratios = []
+    for factor in (2, 10, 1000):
         for seed in SEEDS:
-            whole = pool(1000, 30, unit="boxes", seed=seed)
-            size = min(int(min(factor, 1e6) * len(whole.greedy)), 1000)
-            short = shortened(whole, size, generator(seed, "shortlist"))
-            ratios.append(compared(short, seed=seed)["to_greedy"])
-        rows.append({"times_the_batch": None if math.isinf(factor) else factor, "ratios": ratios})
-    return rows
+            yield {"times_the_batch": factor, "seed": seed}, partial(shortlisted, factor, seed)
+
+
+def shortlisted(factor: int, seed: int) -> dict[str, Any]:
+    """`compared` among a shortlist; greedy's batch is that of the whole pool."""
+    whole = pool(1000, 30, unit="boxes", seed=seed)
+    size = min(factor * len(whole.greedy), 1000)
+    short = shortened(whole, size, generator(seed, "shortlist"))
+    return {"candidates": len(short.seen), **compared(short, seed=seed)}
 
 
 def shortened(whole: Episode, size: int, rng: np.random.Generator) -> Episode:
@@ -276,44 +282,46 @@ def shortened(whole: Episode, size: int, rng: np.random.Generator) -> Episode:
     )
 
 
-def across() -> list[dict[str, Any]]:
+def across() -> Iterator[Job]:
     """A policy of one pool used on another, as it is and after three more steps."""
-    rows = []
     for seed in SEEDS:
-        rng = generator(seed, "across")
-        config = sensible_config(300)
-        first = train(pool(300, 30, unit="boxes", seed=seed), config=config, rng=rng).policy
-        other = pool(300, 30, unit="boxes", seed=seed + 100)
-        few = replace(config, imitation=0, iterations=3, evaluate_every=1)
-        none = replace(few, iterations=0)
-
-        def ratio(
-            policy: Any, steps: ReinforceConfig, episode: Episode = other, seed: int = seed
-        ) -> float:
-            draws = generator(seed, "across", steps.iterations)
-            trained: Trained = train(episode, config=steps, rng=draws, policy=policy)
-            return choose(trained, episode, rng=draws).ratio
-
-        rows.append(
-            {
-                "seed": seed,
-                "untrained": ratio(new_policy(config, rng), none),
-                "untrained_3_steps": ratio(new_policy(config, rng), few),
-                "carried_over": ratio(first, none),
-                "carried_over_3_steps": ratio(first, few),
-                "trained_here": ratio(new_policy(config, rng), config),
-            }
-        )
-    return rows
+        yield {"seed": seed}, partial(carried_over, seed)
 
 
-def cost(images: int = 10_000, batch: int = 500, threads: int = 2) -> dict[str, Any]:
+def carried_over(seed: int) -> dict[str, Any]:
+    """Ratios to greedy on the other pool."""
+    rng, config = generator(seed, "across"), sensible_config(300)
+    first = train(pool(300, 30, unit="boxes", seed=seed), config=config, rng=rng).policy
+    other = pool(300, 30, unit="boxes", seed=seed + 100)
+    few = replace(config, imitation=0, iterations=3, evaluate_every=1)
+    none = replace(few, iterations=0)
+
+    def ratio(policy: Policy, steps: ReinforceConfig) -> float:
+        draws = generator(seed, "across", steps.iterations)
+        return choose(train(other, config=steps, rng=draws, policy=policy), other, rng=draws).ratio
+
+    return {
+        "untrained": ratio(new_policy(config, rng), none),
+        "untrained_3_steps": ratio(new_policy(config, rng), few),
+        "carried_over": ratio(first, none),
+        "carried_over_3_steps": ratio(first, few),
+        "trained_here": ratio(new_policy(config, rng), config),
+    }
+
+
+def cost() -> Iterator[Job]:
     """Seconds and memory for 10,000 candidates and a batch of 500, in a process of its own."""
+    label = {"images": 10_000, "batch": 500, "threads": 2}
+    yield label, partial(measured_apart, *label.values())
+
+
+def measured_apart(images: int, batch: int, threads: int) -> dict[str, Any]:
+    """`cost_of_one` in another process."""
     command = [sys.executable, __file__, "--one", str(images), str(batch), str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     figures: dict[str, Any] = json.loads(done.stdout)
-    return {"images": images, "batch": batch, "threads": threads, **figures}
+    return figures
 
 
 def cost_of_one(images: int, batch: int) -> dict[str, Any]:
@@ -354,13 +362,13 @@ def true_map(study: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-SECTIONS: dict[str, Callable[[], Any]] = {
+SECTIONS: dict[str, Callable[[], Iterator[Job]]] = {
     "small": small,
     "large": large,
+    "cost": cost,
     "ablations": ablations,
     "shortlists": shortlists,
     "across": across,
-    "cost": cost,
 }
 
 
