@@ -107,7 +107,7 @@ def _some_images(
     total = np.cumsum(detections.counts.cpu().numpy()[order])
     kept = np.sort(order[: max(int(np.searchsorted(total, most, side="right")), 1)])
     log.warning(
-        "change_greedy uses %d of the %d reference images: fewer candidates would allow more",
+        "the output change table uses %d of the %d reference images",
         len(kept),
         len(order),
     )
