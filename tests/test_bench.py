@@ -60,3 +60,24 @@ def test_a_study_becomes_a_result_file_and_a_table(study: Path) -> None:
     rows = [row for row in readme.quality_table(result).splitlines() if row.startswith("| `")]
     assert rows[0].startswith("| `core_set` | 20.0 [20.0, 20.0] | +5.0 [+5.0, +5.0] |")
     assert "9 trainings in 1 minutes" in readme.quality_table(result)
+
+
+def test_agent_table_and_sections() -> None:
+    bench, readme = load("tools/bench/agent.py"), load("tools/readme_tables.py")
+    for section, jobs in bench.SECTIONS.items():
+        labels = [tuple(label.items()) for label, _ in jobs()]
+        assert len(set(labels)) == len(labels) > 0, section
+    shares = {"to_greedy": 1.05, "random_to_greedy": 0.9, "with_swaps_to_greedy": 1.1}
+    tiny = {"instance": "tiny", "to_optimum": 1.0, "greedy_to_optimum": 0.95, **shares}
+    wide = {"images": 1000, "budget": 30, "unit": "boxes", **shares}
+    result = {
+        "small": [tiny, {**tiny, "to_greedy": 0.99, "to_optimum": 0.98}],
+        "large": [wide],
+        "machine": {"processor": "x"},
+        "commit": "abc",
+        "command": "python",
+    }
+    rows = readme.agent_table(result).splitlines()
+    assert rows[2] == "| tiny | 102.0 | 99.0 | 90.0 | 110.0 | 98.0 | 95.0 |"
+    assert rows[3] == "| 30 boxes of 1,000 images | 105.0 | 105.0 | 90.0 | 110.0 |  |  |"
+    assert "up to 2 seeds each" in rows[-1]

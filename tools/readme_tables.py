@@ -223,6 +223,49 @@ def tables_cost_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def agent_table(result: dict[str, Any]) -> str:
+    """Table gain of the agent in percent of greedy's, and of the optimum where that is known."""
+    lines = [
+        "| instances | agent, % of greedy | worst | best of 1,000 random | with swaps | "
+        "agent, % of optimum, worst | greedy, % of optimum, worst |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in result.get("small", []):
+        groups.setdefault(row["instance"], []).append(row)
+    for row in result.get("large", []):
+        name = f"{row['budget']:g} {row['unit']} of {row['images']:,} images"
+        groups.setdefault(name, []).append(row)
+    for name, rows in groups.items():
+        cells = [
+            _percent(sum(row["to_greedy"] for row in rows) / len(rows)),
+            _percent(min(row["to_greedy"] for row in rows)),
+            _percent(sum(row["random_to_greedy"] for row in rows) / len(rows)),
+            _percent(sum(row["with_swaps_to_greedy"] for row in rows) / len(rows)),
+            *(
+                _percent(min(row[key] for row in rows)) if key in rows[0] else ""
+                for key in ("to_optimum", "greedy_to_optimum")
+            ),
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    count = max((len(rows) for rows in groups.values()), default=0)
+    notes = [f"Gain by a prior curve table of synthetic pools, up to {count} seeds each."]
+    for cost in result.get("cost", []):
+        notes.append(
+            f"{cost['images']:,} candidates and a batch of {cost['batch']}: {cost['cpu_s']:.0f} "
+            f"CPU seconds ({cost['seconds']:.0f} by the clock, {cost['threads']} threads, load "
+            f"{cost['load'][0]:g}), {cost['peak_mib']:,} MiB, {_percent(cost['to_greedy'])} % of "
+            "greedy."
+        )
+    machine = result["machine"]
+    notes.append(f"{machine['processor']}; commit {result['commit']}; `{result['command']}`.")
+    return "\n".join([*lines, "", " ".join(notes)]) + "\n"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.1f}"
+
+
 def _rank(rho: float | None) -> float:
     """Undefined correlations come last."""
     return -2.0 if rho is None else rho
@@ -267,6 +310,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "measures_cost": cost_table,
     "match_table": match_table,
     "tables_cost": tables_cost_table,
+    "agent": agent_table,
 }
 
 

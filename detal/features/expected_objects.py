@@ -46,6 +46,13 @@ class Bundles:
         first = np.repeat(self.offsets[:-1][index] - (np.cumsum(counts) - counts), counts)
         return np.arange(len(place)) + first, place
 
+    def take(self, index: NDArray[np.int64]) -> Bundles:
+        """The images ``index`` (n,) only, in that order."""
+        rows, _ = self.rows(index)
+        counts = np.diff(self.offsets)[index]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Bundles(offsets, self.labels[rows], self.amounts[rows])
+
     def supply(self, num_classes: int) -> NDArray[np.float64]:
         """(C,) objects of each class in all images."""
         total = np.bincount(self.labels, self.amounts, minlength=num_classes)

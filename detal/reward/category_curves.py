@@ -59,7 +59,7 @@ class CategoryCurves:
         return self.top - self.drop * self._left(counts)
 
     def gain(self, labels: NDArray[np.int64], counts: Floats, added: Floats) -> Floats:
-        """(n,) what ``added`` objects of class ``labels`` bring on top of ``counts``, each (n,)."""
+        """(..., n) what ``added`` objects of class ``labels`` (n,) bring on top of ``counts``."""
         return self.drop[labels] * (self._left(counts) - self._left(counts + added))
 
     def slope(self, counts: Floats) -> Floats:

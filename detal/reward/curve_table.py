@@ -1,10 +1,11 @@
 """The category curve table: what a batch brings, read off per-category learning curves.
 
-Shapes: P candidates, C classes, n candidates asked about.
+Shapes: P candidates, C classes, n candidates asked about, K batches of M picks.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ from detal.reward.category_curves import CategoryCurves
 from detal.reward.novelty import Floats, Novelty
 from detal.reward.table import total_gain
 
-__all__ = ["CurveState", "CurveTable"]
+__all__ = ["CurveState", "CurveStates", "CurveTable"]
 
 _CLASSES_NAMED = 2
+_CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,19 @@ class CurveState:
     Attributes:
         counts: (C,) effective objects.
         distance: (P,) cosine distance to the nearest known image, or None without features.
+    """
+
+    counts: NDArray[np.float64]
+    distance: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class CurveStates:
+    """`CurveState` of K batches.
+
+    Attributes:
+        counts: (K, C).
+        distance: (K, P) or None.
     """
 
     counts: NDArray[np.float64]
@@ -93,6 +108,55 @@ class CurveTable:
         """See `RewardTable`."""
         return total_gain(self, batch)
 
+    def take(self, index: NDArray[np.int64]) -> CurveTable:
+        """See `BatchedTable`."""
+        part = copy(self)
+        part.objects = self.objects.take(index)
+        part._novelty = None if self._novelty is None else self._novelty.take(index)
+        return part
+
+    def starts(self, count: int) -> CurveStates:
+        """See `BatchedTable`."""
+        start = self.start()
+        return CurveStates(
+            np.tile(start.counts, (count, 1)),
+            None if start.distance is None else np.tile(start.distance, (count, 1)),
+        )
+
+    def marginal_gains(self, states: CurveStates) -> NDArray[np.float64]:
+        """See `BatchedTable`; memory for four million pairs of a batch and an object at a time."""
+        count, n = len(states.counts), len(self)
+        owner = np.repeat(np.arange(n), np.diff(self.objects.offsets))
+        labels, result = self.objects.labels, np.zeros((count, n))
+        step = max(_CELLS_AT_ONCE // max(len(labels), 1), 1)
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            have = states.counts[part][:, labels]  # (k, R)
+            added = np.broadcast_to(self.objects.amounts, have.shape)
+            if self._novelty is not None and states.distance is not None:
+                added = added * self._novelty.of(states.distance[part][:, owner])
+            gains = self._weights[labels] * self.curves.gain(labels, have, added)
+            cells = np.arange(len(have))[:, None] * n + owner
+            total = np.bincount(cells.ravel(), gains.ravel(), minlength=len(have) * n)
+            result[part] = total.reshape(len(have), n)
+        return result
+
+    def adds(
+        self, states: CurveStates, picks: NDArray[np.int64]
+    ) -> tuple[CurveStates, NDArray[np.float64]]:
+        """See `BatchedTable`; memory for four million pairs of a pick and a class at a time."""
+        gains = np.zeros(picks.shape)
+        step = max(_CELLS_AT_ONCE // max(states.counts.size, 1), 1)
+        for start in range(0, picks.shape[1], step):
+            part = slice(start, start + step)
+            states, gains[:, part] = self._join(states, picks[:, part])
+        return states, gains
+
+    def gains(self, batches: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `BatchedTable`."""
+        _, gains = self.adds(self.starts(len(batches)), batches)
+        return np.asarray(gains.sum(axis=1))
+
     def class_gain(self, batch: NDArray[np.int64]) -> NDArray[np.float64]:
         """(C,) AP (0..1) of each class that the candidates ``batch`` (K,), in this order, bring."""
         state = self.start()
@@ -111,6 +175,27 @@ class CurveTable:
             for label in [int(self.objects.labels[rows[i]])]
         ]
         return "most for " + ", ".join(named) if named else "nothing is expected in it"
+
+    def _join(
+        self, states: CurveStates, picks: NDArray[np.int64]
+    ) -> tuple[CurveStates, NDArray[np.float64]]:
+        """The states after ``picks`` (K, M) joined in order, and what each added (K, M)."""
+        batch, column = np.nonzero(picks >= 0)
+        rows, place = self.objects.rows(picks[batch, column])
+        labels, added = self.objects.labels[rows], self.objects.amounts[rows]
+        distance = states.distance
+        if self._novelty is not None and distance is not None:
+            distance, own = self._novelty.join(distance, picks)
+            added = added * self._novelty.of(own[batch, column])[place]
+        batch, column = batch[place], column[place]
+        have = np.zeros((len(picks), picks.shape[1] + 1, states.counts.shape[1]))
+        have[:, 0] = states.counts
+        have[batch, column + 1, labels] = added
+        have = have.cumsum(axis=1)
+        each = self.curves.gain(labels, have[batch, column, labels], added)
+        gains = np.zeros(picks.shape)
+        np.add.at(gains, (batch, column), self._weights[labels] * each)
+        return CurveStates(have[:, -1], distance), gains
 
     def _gains(
         self, state: CurveState, rows: NDArray[np.int64], image: NDArray[np.int64]

@@ -5,6 +5,8 @@ Shapes: P candidates, L labelled images, D features.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ Floats = NDArray[np.float32]
 
 _SAMPLE = 2048
 _BLOCK = 4096
+_DISTANCES_AT_ONCE = 16_000_000
 
 
 class Novelty:
@@ -44,6 +47,12 @@ class Novelty:
         np.fill_diagonal(similarity, -1.0)
         return max(float(np.median(1 - similarity.max(axis=1))), 1e-6)
 
+    def take(self, index: NDArray[np.int64]) -> Novelty:
+        """The novelty of the candidates ``index`` (n,) only, with the usual distance of all."""
+        part = copy(self)
+        part._unit, part.start = self._unit[index], self.start[index]
+        return part
+
     def of(self, distance: Floats) -> NDArray[np.float64]:
         """Novelty at a distance to the nearest known image."""
         return np.asarray(np.clip(distance.astype(np.float64) / self._usual, 0.0, 1.0))
@@ -52,6 +61,36 @@ class Novelty:
         """(P,) distances to the nearest known image once ``candidate`` is known, too."""
         to_it = np.maximum(1 - self._unit @ self._unit[candidate], 0)
         return np.asarray(np.minimum(distance, to_it))
+
+    def join(self, distance: Floats, picks: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Let ``picks`` (K, M), padded with -1, become known, one after the other, in K batches.
+
+        Memory for sixteen million distances at a time.
+
+        Args:
+            distance: (K, P) to the nearest known image.
+            picks: Of each batch.
+
+        Returns:
+            (K, P) distances after that, and (K, M) the distance of each pick to the nearest image
+            known before it, infinite where nothing was picked.
+        """
+        own = np.full(picks.shape, np.inf, dtype=np.float32)
+        if len(self._unit) == 0:
+            return distance, own
+        step = max(_DISTANCES_AT_ONCE // max(distance.size, 1), 1)
+        for start in range(0, picks.shape[1], step):
+            block = picks[:, start : start + step]
+            nothing = block < 0
+            to_them = np.maximum(1 - self._unit[block] @ self._unit.T, 0)  # (K, m, P)
+            to_them[nothing] = np.inf
+            among = np.take_along_axis(to_them, np.where(nothing, 0, block)[:, None], axis=2)
+            among[:, ~np.triu(np.ones(among.shape[1:], bool), 1)] = np.inf  # what came before
+            known = np.take_along_axis(distance, np.where(nothing, 0, block), axis=1)
+            nearest = np.minimum(known, among.min(axis=1, initial=np.inf))
+            own[:, start : start + step] = np.where(nothing, np.inf, nearest)
+            distance = np.minimum(distance, to_them.min(axis=1, initial=np.inf))
+        return distance, own
 
 
 def _unit(features: Floats) -> Floats:

@@ -34,6 +34,7 @@ Shapes: P candidates, R reference detections, C classes, n candidates asked abou
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -237,6 +238,41 @@ class OutputChangeTable:
     def gain(self, batch: NDArray[np.int64]) -> float:
         """MAP that labelling the candidates ``batch`` (K,) brings, by re-scoring; in any order."""
         return self.reference.mean_gain(self._resolved(batch))
+
+    def take(self, index: NDArray[np.int64]) -> OutputChangeTable:
+        """See `BatchedTable`."""
+        part = copy(self)
+        part.influence = self.influence[index]
+        return part
+
+    def starts(self, count: int) -> Floats:
+        """See `BatchedTable`; (K, R) influence summed over each batch."""
+        return np.zeros((count, len(self.reference)))
+
+    def marginal_gains(self, states: Floats) -> Floats:
+        """See `BatchedTable`; the surrogate of the module."""
+        everything = np.arange(len(self))
+        rows = [self.marginal_gain(ChangeState(state), everything) for state in states]
+        return np.array(rows).reshape(len(states), len(self))
+
+    def adds(self, states: Floats, picks: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """See `BatchedTable`; memory for about four million pairs of a pick and a detection."""
+        after, gains = states.copy(), np.zeros(picks.shape)
+        step = max(_CELLS_AT_ONCE // max(len(self.reference), 1), 1)
+        for k, row in enumerate(picks):
+            for start in range(0, int((row >= 0).sum()), step):
+                part = row[start : start + step]
+                part = part[part >= 0]
+                steps = np.concatenate([after[k : k + 1], self.influence[part]])
+                total = steps.cumsum(axis=0, dtype=np.float64)
+                worth = np.diff(self.reference.resolved(total), axis=0) * self.reference.value
+                gains[k, start : start + len(part)] = worth.sum(axis=1)
+                after[k] = total[-1]
+        return after, gains
+
+    def gains(self, batches: NDArray[np.int64]) -> Floats:
+        """See `BatchedTable`."""
+        return np.array([self.gain(row[row >= 0]) for row in batches], dtype=np.float64)
 
     def class_gain(self, batch: NDArray[np.int64]) -> Floats:
         """(C,) AP (0..1) of each class that the candidates ``batch`` (K,) bring, by re-scoring."""

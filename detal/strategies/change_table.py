@@ -46,8 +46,12 @@ def change_greedy() -> MeasureSelector:
     return MeasureSelector(select=select)
 
 
-def output_change_table(candidates: Candidates, rng: np.random.Generator) -> OutputChangeTable:
+def output_change_table(
+    candidates: Candidates, rng: np.random.Generator, *, most_references: int | None = None
+) -> OutputChangeTable:
     """The table of the candidates, beside their reference set; see `change_greedy`.
+
+    Of the reference set, ``most_references`` detections are used at most, and what fits memory.
 
     Raises:
         ConfigError: If there is no reference set or the detector gives no object features.
@@ -55,7 +59,9 @@ def output_change_table(candidates: Candidates, rng: np.random.Generator) -> Out
     """
     seen, truth = _reference(candidates)
     calibration = fit_calibration(seen, match_detections(seen, truth))
-    seen, truth = _some_images(seen, truth, most=_MOST_INFLUENCES // len(candidates), rng=rng)
+    most = _MOST_INFLUENCES // len(candidates)
+    most = most if most_references is None else min(most, most_references)
+    seen, truth = _some_images(seen, truth, most=most, rng=rng)
     table = OutputChangeTable(
         ReferenceOutputs(seen, truth, labeled=_outputs(candidates.labeled)),
         candidates.chunks(),
@@ -101,7 +107,7 @@ def _some_images(
     total = np.cumsum(detections.counts.cpu().numpy()[order])
     kept = np.sort(order[: max(int(np.searchsorted(total, most, side="right")), 1)])
     log.warning(
-        "change_greedy uses %d of the %d reference images: fewer candidates would allow more",
+        "the output change table uses %d of the %d reference images",
         len(kept),
         len(order),
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from detal.errors import ConfigError, unknown_name
+from detal.strategies.agent import mgral
 from detal.strategies.badge import badge
 from detal.strategies.balance import class_balanced, class_quota, rare_first
 from detal.strategies.change_table import change_greedy
@@ -57,6 +58,7 @@ STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "change_greedy": change_greedy,
     "variant_greedy": variant_greedy,
     "trustset": trustset,
+    "mgral": mgral,
     "kmeans": kmeans,
     "density": density,
     "typiclust": typiclust,

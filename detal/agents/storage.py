@@ -1,0 +1,76 @@
+"""Policies on disk: tensors and JSON, no pickled code.
+
+<folder>/policy.pt             weights; read with ``weights_only``
+<folder>/policy.json           what shape they have and what they were trained on; written last
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detal.agents.inputs import NUM_INPUTS
+from detal.agents.policy import Policy
+from detal.errors import ConfigError, StoreError
+
+__all__ = ["load_policy", "save_policy"]
+
+_FORMAT = 1
+
+
+def save_policy(folder: Path, policy: Policy, *, trained_on: dict[str, Any]) -> None:
+    """Write a policy; one that is there is replaced.
+
+    Args:
+        folder: Where; made if missing.
+        policy: What.
+        trained_on: JSON values for people to read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "format": _FORMAT,
+        "inputs": policy.num_inputs,
+        "hidden": policy.hidden,
+        "trained_on": trained_on,
+    }
+    temporary = folder / "policy.pt.part"
+    torch.save(policy.state_dict(), temporary)
+    temporary.replace(folder / "policy.pt")
+    temporary = folder / "policy.json.part"
+    temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / "policy.json")
+
+
+def load_policy(folder: Path) -> Policy:
+    """The policy that `save_policy` wrote.
+
+    Raises:
+        ConfigError: If there is none, or its inputs are others than today's.
+        StoreError: If it is damaged.
+    """
+    try:
+        about = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"a policy must be a folder with policy.json, found none: {folder}"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StoreError(f"policy.json must be JSON ({folder}): {error}") from None
+    known = {"format": _FORMAT, "inputs": NUM_INPUTS}
+    found = {key: about.get(key) for key in known} if isinstance(about, dict) else about
+    if found != known:
+        raise ConfigError(f"a policy must have {known}, found {found}: train a new one ({folder})")
+    seed = torch.Generator().manual_seed(0)
+    policy = Policy(NUM_INPUTS, hidden=int(about["hidden"]), seed=seed)
+    try:
+        weights = torch.load(folder / "policy.pt", map_location="cpu", weights_only=True)
+        policy.load_state_dict(weights)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise StoreError(
+            f"policy.pt must hold the weights of a policy ({folder}): {error}"
+        ) from None
+    return policy
