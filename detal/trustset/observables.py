@@ -80,12 +80,10 @@ def fit_observables(detections: Detections, *, only: tuple[str, ...] = ()) -> Ob
         for name, column in columns.items()
         if (not only or name in only) and len(column) > 1 and float(column.std()) > _TINY
     }
-    # Two rows, so that there is a deviation of no columns, too.
-    table = torch.stack([*kept.values()], dim=1) if kept else torch.zeros(2, 0).double()
     return Observables(
         names=tuple(kept),
-        mean=table.mean(dim=0),
-        scale=table.std(dim=0),
+        mean=torch.tensor([float(c.mean()) for c in kept.values()], dtype=torch.float64),
+        scale=torch.tensor([float(c.std()) for c in kept.values()], dtype=torch.float64),
         centre=centre,
         axes=axes,
     )
