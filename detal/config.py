@@ -72,7 +72,7 @@ class DatasetConfig(_Section):
     """
 
     path: PathText
-    format: Literal["auto", "coco", "voc", "yolo", "folder"] = "auto"
+    format: Literal["auto", "coco", "voc", "yolo", "folder", "label_studio", "cvat"] = "auto"
     images: PathText | None = None
     split: str | None = None
     metadata: PathText | None = None
