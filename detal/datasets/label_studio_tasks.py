@@ -149,7 +149,7 @@ def _entries(entry: Any, where: str) -> list[Task]:
         return [_flat_entry(entry, where)]
     data = entry.get("data")
     if not isinstance(data, dict):
-        hint = "; detection results are no dataset" if "bbox" in entry else ""
+        hint = "; detection results are no dataset" if entry.keys() & {"bbox", "image_id"} else ""
         raise DataError(f"a task must have 'data', got {short(sorted(entry))}{hint}")
     reference = _reference(data)
     annotations = entry.get("annotations") or []
