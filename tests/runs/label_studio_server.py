@@ -1,4 +1,4 @@
-"""A real Label Studio on loopback, from the environment that ``DETAL_LS_PYTHON`` is the Python of."""
+"""A real Label Studio on loopback, started and stopped by the tests."""
 
 from __future__ import annotations
 
