@@ -115,7 +115,9 @@ def sandbox(
 
 @app.command(epilog="Example: detal check data.yaml --split train   |   detal check VOC2007/")
 def check(
-    path: Annotated[str, typer.Argument(help="Dataset: COCO JSON, data.yaml, VOC or folder.")],
+    path: Annotated[
+        str, typer.Argument(help="COCO or Label Studio JSON, CVAT XML, data.yaml, VOC, folder.")
+    ],
     dataset_format: Annotated[str, typer.Option("--format", help="auto, coco, voc, …")] = "auto",
     images: Annotated[Path | None, typer.Option(help="Image root, if not found by itself.")] = None,
     split: Annotated[str | None, typer.Option(help="Split inside the dataset.")] = None,
@@ -359,9 +361,9 @@ def push_label_studio(
         raise ConfigError(
             "Label Studio must be told where the images are: give --document-root or --image-prefix"
         )
-    from detal.manifests import ImagePrefix
+    from detal.manifests import LOCAL_FILES, ImagePrefix
     from detal.runs.label_studio_api import LabelStudio
-    from detal.runs.push import LOCAL_FILES, push_run
+    from detal.runs.push import push_run
 
     root = "" if document_root is None else document_root.expanduser().absolute()
     prefix = image_prefix or f"{root}={LOCAL_FILES}"

@@ -65,7 +65,8 @@ class DatasetConfig(_Section):
     """A dataset on disk.
 
     Attributes:
-        path: COCO JSON, YOLO ``data.yaml``, VOC folder, image folder, glob or list of paths.
+        path: COCO JSON, YOLO ``data.yaml``, VOC folder, Label Studio JSON, CVAT XML, image folder,
+            glob or list of paths.
         format: ``auto`` or the name of a reader.
         images: Image root, where the file does not tell.
         split: Split inside the dataset (YOLO ``train``/``val``/``test``, VOC ImageSets list).

@@ -153,6 +153,9 @@ def _nothing_came(
         message += f" (the first is {asked.images[0].path})"
     if extra:
         message += f"; it has {len(extra)} others, for example {extra[0]}"
+    unlabelled = sum(problem.kind == "not_labelled" for problem in returned.problems)
+    if unlabelled:
+        message += f"; {unlabelled} have no completed annotation"
     if other_size:
         message += f"; {len(other_size)} have another size, for example {other_size[0]}"
     return message

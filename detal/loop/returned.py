@@ -49,7 +49,7 @@ def open_returned(
     """
     path = absolute(annotations.path)
     lone_labels = annotations.images is None and _has_labels_only(path)
-    kind = annotations.format
+    kind: str = annotations.format
     if kind == "auto":
         kind = "yolo" if lone_labels else detect_format(path)
     if kind == "label_studio":

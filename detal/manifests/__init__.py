@@ -10,7 +10,7 @@ from detal.manifests.hand_over import (
     parse_formats,
     write_formats,
 )
-from detal.manifests.image_references import ImageMode, ImagePrefix
+from detal.manifests.image_references import LOCAL_FILES, ImageMode, ImagePrefix
 from detal.manifests.label_studio import labelling_config, tasks_of
 from detal.manifests.manifest import write_manifest, write_manifest_files
 from detal.manifests.staging import check_output, recover_folder, staged_folder
@@ -19,6 +19,7 @@ from detal.manifests.yolo import write_yolo
 from detal.manifests.yolo_dataset import write_yolo_dataset
 
 __all__ = [
+    "LOCAL_FILES",
     "WRITERS",
     "Batch",
     "HandOver",

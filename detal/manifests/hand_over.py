@@ -13,7 +13,13 @@ from detal.manifests.boxes_table import write_boxes_csv
 from detal.manifests.coco import write_coco
 from detal.manifests.cvat import write_cvat
 from detal.manifests.fiftyone import write_fiftyone
-from detal.manifests.image_references import HandedImages, ImageMode, ImagePrefix, hand_images
+from detal.manifests.image_references import (
+    LOCAL_FILES,
+    HandedImages,
+    ImageMode,
+    ImagePrefix,
+    hand_images,
+)
 from detal.manifests.label_studio import write_label_studio
 from detal.manifests.voc import write_voc
 from detal.manifests.yolo import write_yolo
@@ -39,7 +45,8 @@ class HandOver:
     Attributes:
         formats: Names of ``WRITERS``.
         mode: Whether images are named where they are, linked or copied.
-        prefix: What stands for a local folder in the tool.
+        prefix: What stands for a local folder in the tool; Label Studio's local-files form is for
+            Label Studio alone.
     """
 
     formats: tuple[str, ...]
@@ -112,7 +119,10 @@ def write_formats(
         folder,
         final=final.absolute(),
         mode=hand_over.mode,
-        prefix=hand_over.prefix,
     )
+    prefix = hand_over.prefix
+    prefixed = handed if prefix is None else handed.prefixed_by(prefix)
+    is_for_one = prefix is not None and prefix.prefix.endswith(LOCAL_FILES)
     for name in hand_over.formats:
-        WRITERS[name](folder, batch, handed, model_version)
+        named = handed if is_for_one and name != "label_studio" else prefixed
+        WRITERS[name](folder, batch, named, model_version)

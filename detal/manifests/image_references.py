@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -11,7 +11,10 @@ from urllib.parse import quote
 from detal.errors import ConfigError, DataError
 from detal.manifests.yolo_files import place_image, unique_names
 
-__all__ = ["HandedImages", "ImageMode", "ImagePrefix", "hand_images"]
+__all__ = ["LOCAL_FILES", "HandedImages", "ImageMode", "ImagePrefix", "hand_images"]
+
+LOCAL_FILES = "/data/local-files/?d="
+"""How Label Studio names files below its document root."""
 
 ImageMode = Literal["reference", "link", "copy"]
 """Images are named where they are, or linked or copied into ``images/``."""
@@ -73,24 +76,26 @@ class HandedImages:
     Attributes:
         names: A file name for each, no two alike, as in the YOLO folder.
         references: Path or URL of each.
-        places: Path of each relative to the hand-over's folder if it was linked or copied there,
-            else empty.
+        places: Paths relative to the hand-over's folder if they were linked or copied there.
         prefixed: References are made by a prefix.
     """
 
     names: tuple[str, ...]
     references: tuple[str, ...]
-    places: tuple[str, ...]
-    prefixed: bool
+    places: tuple[str, ...] = ()
+    prefixed: bool = False
+
+    def prefixed_by(self, prefix: ImagePrefix) -> HandedImages:
+        """The same images with references made by a prefix.
+
+        Raises:
+            DataError: If an image is not below its folder.
+        """
+        return replace(self, references=tuple(map(prefix.apply, self.references)), prefixed=True)
 
 
 def hand_images(
-    paths: Sequence[str],
-    folder: Path,
-    *,
-    final: Path,
-    mode: ImageMode = "reference",
-    prefix: ImagePrefix | None = None,
+    paths: Sequence[str], folder: Path, *, final: Path, mode: ImageMode = "reference"
 ) -> HandedImages:
     """Link or copy images if asked to, and say how to name them.
 
@@ -99,10 +104,12 @@ def hand_images(
         folder: Exists; gets ``images/``.
         final: Where ``folder`` will be in the end, absolute.
         mode: ``reference`` names the images where they are.
-        prefix: Stands for a folder; by default images are named by their absolute path.
+
+    Returns:
+        The images, referred to by their absolute paths.
 
     Raises:
-        DataError: If an image is missing, or not below the folder of ``prefix``.
+        DataError: If an image is missing.
     """
     names = unique_names(paths)
     places = []
@@ -112,9 +119,4 @@ def hand_images(
             place_image(Path(path), folder / "images" / name, copy=mode == "copy")
         places = [f"images/{name}" for name in names]
         paths = [str(final / place) for place in places]
-    return HandedImages(
-        names=tuple(names),
-        references=tuple(paths if prefix is None else map(prefix.apply, paths)),
-        places=tuple(places),
-        prefixed=prefix is not None,
-    )
+    return HandedImages(tuple(names), tuple(paths), tuple(places))

@@ -10,6 +10,7 @@ from typing import Any
 
 from detal.errors import ConfigError, DataError
 from detal.manifests import (
+    LOCAL_FILES,
     ImagePrefix,
     labelling_config,
     model_version,
@@ -20,12 +21,9 @@ from detal.manifests import (
 from detal.manifests.label_studio import FROM_NAME, TO_NAME
 from detal.runs.label_studio_api import LabelStudio, TransientError
 
-__all__ = ["LOCAL_FILES", "Pushed", "push_run"]
+__all__ = ["Pushed", "push_run"]
 
 log = logging.getLogger(__name__)
-
-LOCAL_FILES = "/data/local-files/?d="
-"""How Label Studio names files below its document root."""
 
 _ID = "detal_image_id"
 _TITLE_LENGTHS = range(3, 51)

@@ -29,7 +29,8 @@ def read(tmp_path: Path, *tasks: Any, **options: Any) -> Dataset:
 
 def boxes(dataset: Dataset) -> list[list[float]]:
     assert dataset.annotations is not None
-    return dataset.annotations.boxes.astype(float).round(3).tolist()
+    found: list[list[float]] = dataset.annotations.boxes.astype(float).round(3).tolist()
+    return found
 
 
 @pytest.mark.parametrize(

@@ -35,5 +35,5 @@ def test_ellipse_against_its_outline(degrees: float) -> None:
 
 
 def test_hull_of_no_or_unreadable_points() -> None:
-    assert all(math.isnan(value) for value in points_hull([]))
-    assert math.isnan(points_hull([[1, 2], [math.nan, 3]])[0])
+    assert all(math.isnan(value) for value in points_hull(np.zeros((0, 2))))
+    assert math.isnan(points_hull([[1.0, 2.0], [math.nan, 3.0]])[0])

@@ -146,7 +146,13 @@ def test_other_size_is_left_out(run: Path, tmp_path: Path) -> None:
     assert report.other_size == ("a.png: 48 x 64 instead of 64 x 48",)
 
 
+def test_nothing_was_labelled_yet(run: Path, tmp_path: Path) -> None:
+    file = tasks(tmp_path, ls_task(1, detal_image_id="a.png"))
+    with pytest.raises(DataError, match="1 have no completed annotation"):
+        merge(run, back(file), into=tmp_path / "set")
+
+
 def test_nothing_of_the_run(run: Path, tmp_path: Path) -> None:
     file = tasks(tmp_path, ls_task(1, [box()], image="other.png"))
-    with pytest.raises(DataError, match="has none of them"):
+    with pytest.raises(DataError, match=r"has none of them .*1 others"):
         merge(run, back(file), into=tmp_path / "set")

@@ -12,7 +12,7 @@ import pytest
 from detal.datasets import open_dataset
 from detal.datasets.cvat import read_cvat
 from detal.errors import ConfigError, DataError
-from detal.manifests import WRITERS, Batch, HandOver, parse_formats, write_formats
+from detal.manifests import WRITERS, Batch, HandOver, ImagePrefix, parse_formats, write_formats
 from detal.manifests.manifest import write_manifest
 from tests.manifests.factories import batch_of, dataset_of, write_image
 
@@ -126,6 +126,19 @@ def test_fiftyone(batch: Batch, tmp_path: Path) -> None:
     assert second["predictions"]["detections"] == []
     metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["info"] == {"classes": ["cat", "dog", "owl"]}
+
+
+def test_the_form_of_one_tool_is_for_that_tool_alone(batch: Batch, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    prefix = ImagePrefix(tmp_path, "/data/local-files/?d=")
+    hand_over = HandOver(formats=("label_studio", "cvat", "coco"), prefix=prefix)
+    write_formats(folder, batch, hand_over, final=folder, model_version="m")
+    tasks = json.loads((folder / "label_studio" / "tasks.json").read_text(encoding="utf-8"))
+    assert tasks[0]["data"]["image"] == "/data/local-files/?d=in/a.jpg"
+    assert 'name="a.jpg"' in (folder / "cvat" / "annotations.xml").read_text(encoding="utf-8")
+    images = json.loads((folder / "coco.json").read_text(encoding="utf-8"))["images"]
+    assert images[0]["file_name"] == batch.images[0].path
 
 
 def test_boxes_csv(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_links_and_copies_have_names_of_their_own(tmp_path: Path) -> None:
 def test_prefix_of_copies(tmp_path: Path) -> None:
     path = str(write_image(tmp_path / "in" / "a.jpg"))
     prefix = ImagePrefix(tmp_path / "final", "s3://b")
-    handed = hand_images([path], tmp_path, final=tmp_path / "final", mode="copy", prefix=prefix)
-    assert handed.references == ("s3://b/images/a.jpg",)
+    handed = hand_images([path], tmp_path, final=tmp_path / "final", mode="copy")
+    assert handed.prefixed_by(prefix).references == ("s3://b/images/a.jpg",)
 
 
 def test_nothing_is_written_for_references(tmp_path: Path) -> None:

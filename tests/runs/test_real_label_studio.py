@@ -21,7 +21,7 @@ from detal.loop import merge
 from detal.manifests import HandOver
 from detal.runs.export import export_run
 from detal.runs.label_studio_api import LabelStudio
-from tests.loop.worlds import objects_of, write_pool, write_run
+from tests.loop.worlds import Object, objects_of, write_pool, write_run
 from tests.runs.label_studio_server import TOKEN, fetch, label_studio
 
 PYTHON = os.environ.get("DETAL_LS_PYTHON")
@@ -104,7 +104,7 @@ def test_push_annotate_export_merge(
     for task in tasks:  # the server finds every image, whatever its name
         assert fetch(url + task["data"]["image"]).startswith(b"\x89PNG")
 
-    expected = {}
+    expected: dict[str, list[Object]] = {}
     labels = [*CLASSES, "cat"]
     for number, task in enumerate(tasks):
         accepted = task["predictions"][0]["result"]
