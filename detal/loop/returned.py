@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,9 @@ def open_returned(
             (folder / "labels").symlink_to(path / "labels")
             if (path / "classes.txt").is_file():
                 (folder / "classes.txt").symlink_to(path / "classes.txt")
-            return _open(annotations, folder, kind, class_names)
+            dataset = _open(annotations, folder, kind, class_names)
+        told = [replace(p, file=p.file.replace(str(folder), str(path))) for p in dataset.problems]
+        return replace(dataset, problems=tuple(told))
     has_images = kind != "voc" or next(files_below(path, IMAGE_SUFFIXES), None) is not None
     if annotations.images is None and not has_images:
         with _stand_ins(paths) as folder:

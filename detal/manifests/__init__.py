@@ -6,7 +6,7 @@ from detal.manifests.finished import model_version, read_batch, read_record
 from detal.manifests.hand_over import (
     WRITERS,
     HandOver,
-    ManifestFormat,
+    check_names,
     parse_formats,
     write_formats,
 )
@@ -26,7 +26,7 @@ __all__ = [
     "Image",
     "ImageMode",
     "ImagePrefix",
-    "ManifestFormat",
+    "check_names",
     "check_output",
     "labelling_config",
     "model_version",

@@ -17,7 +17,7 @@ from detal.manifests.batch import Batch
 from detal.manifests.names import check_class_names, check_xml_text, xml_safe
 from detal.manifests.offered import Offered, offered_boxes, stated_fields
 
-__all__ = ["SCORE_ATTRIBUTE", "write_cvat"]
+__all__ = ["SCORE_ATTRIBUTE", "check_cvat_names", "write_cvat"]
 
 SCORE_ATTRIBUTE = "detal_conf"
 """Attribute of a box with its score: CVAT's importer reads no score of its own."""
@@ -39,7 +39,7 @@ def write_cvat(folder: Path, batch: Batch, names: Sequence[str]) -> None:
     Raises:
         DataError: If the tool cannot hold a class name, an image's id or name.
     """
-    check_class_names(batch.class_names, "CVAT", max_length=_MAX_NAME, reserved=CVAT_TAG)
+    check_cvat_names(batch.class_names)
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     labels = _labels(batch.class_names)
@@ -61,6 +61,15 @@ def write_cvat(folder: Path, batch: Batch, names: Sequence[str]) -> None:
     ElementTree.ElementTree(root).write(folder / CVAT_FILE, encoding="utf-8", xml_declaration=True)
     text = json.dumps(labels, ensure_ascii=False, indent=1)
     (folder / "labels.json").write_text(text + "\n", encoding="utf-8")
+
+
+def check_cvat_names(class_names: Sequence[str]) -> None:
+    """Check that CVAT can hold the class names.
+
+    Raises:
+        DataError: If it cannot.
+    """
+    check_class_names(class_names, "CVAT", max_length=_MAX_NAME, reserved=CVAT_TAG)
 
 
 def _labels(class_names: Sequence[str]) -> list[dict[str, Any]]:

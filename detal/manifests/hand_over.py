@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from detal.errors import ConfigError, unknown_name
 from detal.manifests.batch import Batch
 from detal.manifests.boxes_table import write_boxes_csv
 from detal.manifests.coco import write_coco
-from detal.manifests.cvat import write_cvat
+from detal.manifests.cvat import check_cvat_names, write_cvat
 from detal.manifests.fiftyone import write_fiftyone
 from detal.manifests.image_references import (
     LOCAL_FILES,
@@ -20,20 +19,18 @@ from detal.manifests.image_references import (
     ImagePrefix,
     hand_images,
 )
-from detal.manifests.label_studio import write_label_studio
-from detal.manifests.voc import write_voc
+from detal.manifests.label_studio import labelling_config, write_label_studio
+from detal.manifests.voc import check_voc_names, write_voc
 from detal.manifests.yolo import write_yolo
 
 __all__ = [
     "DEFAULT",
     "WRITERS",
     "HandOver",
-    "ManifestFormat",
+    "check_names",
     "parse_formats",
     "write_formats",
 ]
-
-ManifestFormat = Literal["coco", "csv", "yolo", "label_studio", "cvat", "voc", "fiftyone"]
 
 _Writer = Callable[[Path, Batch, HandedImages, str], None]
 
@@ -92,10 +89,28 @@ def parse_formats(names: Sequence[str]) -> tuple[str, ...]:
     formats = tuple(dict.fromkeys(name.strip().replace("-", "_") for name in names))
     for name in formats:
         if name not in WRITERS:
-            raise ConfigError(unknown_name("manifest format", name, get_args(ManifestFormat)))
+            raise ConfigError(unknown_name("manifest format", name, WRITERS))
     if not formats:
         raise ConfigError(f"at least one format must be given, of {', '.join(WRITERS)}")
     return formats
+
+
+def check_names(hand_over: HandOver, class_names: Sequence[str]) -> None:
+    """Check before the work whether the tools can hold the class names.
+
+    Raises:
+        DataError: If one of them cannot.
+    """
+    for name in hand_over.formats:
+        if name in _NAME_CHECKS:
+            _NAME_CHECKS[name](class_names)
+
+
+_NAME_CHECKS: dict[str, Callable[[Sequence[str]], object]] = {
+    "label_studio": labelling_config,
+    "cvat": check_cvat_names,
+    "voc": check_voc_names,
+}
 
 
 def write_formats(

@@ -63,8 +63,7 @@ def write_manifest_files(
     """
     write_csv(folder / "selection.csv", batch)
     write_coco(folder / "coco.json", batch)
-    own = {"coco"}  # as the record has it
-    formats = tuple(name for name in hand_over.formats if name not in own)
+    formats = tuple(name for name in hand_over.formats if name != "coco")  # the record has it
     write_formats(
         folder,
         batch,

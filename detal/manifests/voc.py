@@ -6,6 +6,7 @@ Corners are counted from 0 and not rounded to whole pixels, as CVAT and datumaro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -15,7 +16,7 @@ from detal.manifests.image_references import HandedImages
 from detal.manifests.names import check_class_names, xml_safe
 from detal.manifests.offered import Offered, offered_boxes, stated_fields
 
-__all__ = ["write_voc"]
+__all__ = ["check_voc_names", "write_voc"]
 
 
 def write_voc(folder: Path, batch: Batch, handed: HandedImages) -> None:
@@ -33,7 +34,7 @@ def write_voc(folder: Path, batch: Batch, handed: HandedImages) -> None:
     Raises:
         DataError: If the format cannot hold a class name.
     """
-    check_class_names(batch.class_names, "VOC")
+    check_voc_names(batch.class_names)
     (folder / "Annotations").mkdir(parents=True)
     (folder / "ImageSets" / "Main").mkdir(parents=True)
     for row, boxes in enumerate(offered_boxes(batch)):
@@ -46,6 +47,15 @@ def write_voc(folder: Path, batch: Batch, handed: HandedImages) -> None:
         (folder / "Annotations" / f"{name}.xml").write_text(text + "\n", encoding="utf-8")
     stems = "".join(f"{Path(name).stem}\n" for name in handed.names)
     (folder / "ImageSets" / "Main" / "default.txt").write_text(stems, encoding="utf-8")
+
+
+def check_voc_names(class_names: Sequence[str]) -> None:
+    """Check that the format can hold the class names.
+
+    Raises:
+        DataError: If it cannot.
+    """
+    check_class_names(class_names, "VOC")
 
 
 def _annotation(batch: Batch, row: int, handed: HandedImages) -> Element:

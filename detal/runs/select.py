@@ -17,7 +17,7 @@ from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import DataError
 from detal.features import expected_class_counts
-from detal.manifests import Batch, check_output, staged_folder, write_manifest_files
+from detal.manifests import Batch, check_names, check_output, staged_folder, write_manifest_files
 from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector, build_hand_over
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
@@ -90,8 +90,9 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     check_tables(config, strategy.needs)
     budget = build_budget(config.budget)
     check_output(Path(config.output))
-    build_hand_over(config.manifest)  # what is wrong with it is said before the work
+    hand_over = build_hand_over(config.manifest)
     inputs = _open(config)
+    check_names(hand_over, inputs.detector.class_names)  # said before the work
     check_needs(strategy.needs, inputs.detector)
     start_progress = progress or (lambda title: lambda done, total: None)
     started = clock()

@@ -46,6 +46,12 @@ def test_label_files_without_images(run: Path, tmp_path: Path) -> None:
     assert report.missing == ("b.png",)
 
 
+def test_problems_of_label_files_name_these(run: Path, tmp_path: Path) -> None:
+    label = write_text(tmp_path / "export" / "labels" / "a.txt", "0 0.375 0.5 0.25 0.5\n0 x\n")
+    (problem,) = merge(run, back(tmp_path / "export"), into=tmp_path / "set").problems
+    assert problem.file == str(label)
+
+
 def test_label_files_without_images_and_names(run: Path, tmp_path: Path) -> None:
     write_text(tmp_path / "export" / "labels" / "a.txt", "0 0.375 0.5 0.25 0.5\n")
     merge(run, back(tmp_path / "export"), into=tmp_path / "set")

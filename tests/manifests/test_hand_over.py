@@ -9,10 +9,19 @@ from xml.etree import ElementTree
 
 import pytest
 
+from detal.config import ManifestConfig
 from detal.datasets import open_dataset
 from detal.datasets.cvat import read_cvat
 from detal.errors import ConfigError, DataError
-from detal.manifests import WRITERS, Batch, HandOver, ImagePrefix, parse_formats, write_formats
+from detal.manifests import (
+    WRITERS,
+    Batch,
+    HandOver,
+    ImagePrefix,
+    check_names,
+    parse_formats,
+    write_formats,
+)
 from detal.manifests.manifest import write_manifest
 from tests.manifests.factories import batch_of, dataset_of, write_image
 
@@ -259,6 +268,21 @@ def test_equal_batches_equal_bytes(batch: Batch, tmp_path: Path) -> None:
         for folder in folders
     )
     assert one == two
+
+
+def test_names_are_checked_before_the_work() -> None:
+    check_names(HandOver(formats=tuple(WRITERS)), ["cat", "dog"])
+    check_names(HandOver(formats=("coco", "yolo")), [" padded"])
+    for name in ("label_studio", "cvat", "voc"):
+        with pytest.raises(DataError, match="without white space"):
+            check_names(HandOver(formats=(name,)), [" padded"])
+
+
+def test_config_knows_every_format() -> None:
+    names = tuple(WRITERS)
+    assert ManifestConfig(formats=names).formats == names  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cvatt"):
+        ManifestConfig(formats=("cvatt",))  # type: ignore[arg-type]
 
 
 def test_names_of_formats() -> None:
