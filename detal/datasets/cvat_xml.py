@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from detal.datasets.dataset import Problem
 from detal.datasets.named_objects import NamedObject
-from detal.datasets.shapes import Box, ellipse_hull, points_hull, rotated_hull
+from detal.datasets.shapes import MAX_NUMBER, Box, ellipse_hull, points_hull, rotated_hull
 
 __all__ = ["attribute_values", "read_shapes", "stated"]
 
@@ -49,11 +49,12 @@ def attribute_values(element: Element) -> dict[str, str]:
 
 
 def stated(element: Element, key: str) -> float:
-    """A number in an XML attribute, NaN if it is none."""
+    """A number in an XML attribute, NaN if it is none or no length or angle can be so large."""
     try:
-        return float(element.get(key, ""))
+        value = float(element.get(key, ""))
     except ValueError:
         return math.nan
+    return value if abs(value) <= MAX_NUMBER else math.nan
 
 
 def _box(shape: Element) -> tuple[Box, bool]:
@@ -73,8 +74,9 @@ def _polygon(shape: Element) -> tuple[Box, bool]:
     points = []
     for pair in shape.get("points", "").split(";"):
         try:
-            x, y = pair.split(",")
-            points.append((float(x), float(y)))
+            x, y = map(float, pair.split(","))
+            is_usable = max(abs(x), abs(y)) <= MAX_NUMBER
+            points.append((x, y) if is_usable else (math.nan, math.nan))
         except ValueError:
             points.append((math.nan, math.nan))
     return points_hull(points), False

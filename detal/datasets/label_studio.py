@@ -14,15 +14,13 @@ import polars as pl
 from detal.datasets.dataset import Dataset, Problem
 from detal.datasets.images import image_size
 from detal.datasets.json_values import id_text, number, parse_json
-from detal.datasets.label_studio_regions import Region, read_regions
+from detal.datasets.label_studio_regions import MAX_SIDE, Region, read_regions
 from detal.datasets.label_studio_tasks import Several, Task, choose, local_path, read_tasks
 from detal.datasets.listing import absolute, image_frame, path_ids
 from detal.datasets.named_objects import NamedObject, named_annotations
 from detal.errors import DataError
 
 __all__ = ["read_label_studio"]
-
-_MAX_SIDE = 2**31 - 1
 
 
 def read_label_studio(
@@ -95,7 +93,7 @@ def _size(task: Task, path: str) -> tuple[int, int] | None:
     results = task.results or ()
     for result in results:
         width, height = (number(result.get(f"original_{side}")) for side in ("width", "height"))
-        if 1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE:
+        if 1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE:
             return int(width), int(height)
     if not results:
         return None

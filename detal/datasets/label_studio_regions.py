@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from detal.datasets.json_values import number, short
-from detal.datasets.shapes import Box, ellipse_hull, points_hull, rotated_hull
+from detal.datasets.listing import storable
+from detal.datasets.shapes import MAX_NUMBER, Box, ellipse_hull, points_hull, rotated_hull
 
-__all__ = ["Region", "read_regions"]
+__all__ = ["MAX_SIDE", "Region", "read_regions"]
+
+MAX_SIDE = 2**31 - 1
+"""Largest width or height in pixels that is believed."""
 
 _HULLED = ("rectangle", "ellipse", "polygon")
 _UNUSABLE = ("brush", "keypoint", "bitmask", "vector", "cube")
@@ -57,12 +61,12 @@ def read_regions(
         if shape is None:
             continue
         where = f"region {result.get('id', index + 1)}"
-        labels = value.get(f"{shape}labels") or label_of.get(result.get("id")) or []
+        labels = value.get(f"{shape}labels") or label_of.get(str(result.get("id"))) or []
         labels = labels if isinstance(labels, list) else [labels]
-        names = [label for label in labels if isinstance(label, str)]
+        names = [label for label in labels if isinstance(label, str) and storable(label)]
         notes = [f"has {len(names)} labels, {names[0]!r} counts"] if len(names) > 1 else []
         width, height = (number(result.get(f"original_{side}")) for side in ("width", "height"))
-        if not (width >= 1 and height >= 1):
+        if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
             width, height = size or (np.nan, np.nan)
         fault = _fault(shape, result, width)
         box: Box = (np.nan,) * 4
@@ -76,14 +80,13 @@ def read_regions(
         yield Region(names[0] if names else "", box, tuple(notes), fault, where)
 
 
-def _labels_by_id(results: Sequence[Mapping[str, Any]]) -> dict[Any, list[Any]]:
+def _labels_by_id(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Labels that stand in a result of their own beside the shape with the same id."""
     found = {}
     for result in results:
         value = result.get("value")
-        key = result.get("id")
-        if result.get("type") == "labels" and isinstance(value, Mapping) and isinstance(key, str):
-            found[key] = value.get("labels") or []
+        if result.get("type") == "labels" and isinstance(value, Mapping):
+            found[str(result.get("id"))] = value.get("labels")
     return found
 
 
@@ -112,16 +115,22 @@ def _fault(shape: str, result: Mapping[str, Any], width: float) -> str:
 def _box(shape: str, value: Mapping[str, Any], width: float, height: float) -> tuple[Box, bool]:
     """Box in pixels, and whether it is the hull of something else."""
     scale = np.array([width, height]) / 100
-    degrees = number(value.get("rotation") or 0)
+    degrees = _number(value.get("rotation") or 0)
     if shape == "polygon":
         return points_hull(_points(value.get("points")) * scale), True
-    x, y = np.array([number(value.get("x")), number(value.get("y"))]) * scale
+    x, y = np.array([_number(value.get("x")), _number(value.get("y"))]) * scale
     if shape == "ellipse":
-        radii = np.array([number(value.get("radiusX")), number(value.get("radiusY"))]) * scale
+        radii = np.array([_number(value.get("radiusX")), _number(value.get("radiusY"))]) * scale
         return ellipse_hull((x, y), (radii[0], radii[1]), degrees), True
-    sides = np.array([number(value.get("width")), number(value.get("height"))]) * scale
+    sides = np.array([_number(value.get("width")), _number(value.get("height"))]) * scale
     box = (float(x), float(y), float(x + sides[0]), float(y + sides[1]))
     return (box, False) if degrees == 0 else (rotated_hull(box, degrees, pivot=(x, y)), True)
+
+
+def _number(value: Any) -> float:
+    """A number, NaN if it is none or no coordinate or angle can be so large."""
+    stated = number(value)
+    return stated if abs(stated) <= MAX_NUMBER else np.nan
 
 
 def _points(points: Any) -> Any:
@@ -129,4 +138,4 @@ def _points(points: Any) -> Any:
     pairs = points if isinstance(points, list) else []
     if not pairs or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         return np.full((1, 2), np.nan)
-    return np.array([[number(x), number(y)] for x, y in pairs])
+    return np.array([[_number(x), _number(y)] for x, y in pairs])

@@ -70,8 +70,8 @@ def read_tasks(document: Any, file: str, problems: list[Problem]) -> list[Task]:
         raise DataError(f"{file} must hold a list of tasks (Label Studio JSON), got {found}")
     tasks: list[Task] = []
     for index, entry in enumerate(document):
-        where = f"task {entry['id']}" if isinstance(entry, dict) and "id" in entry else ""
-        where = where or f"[{index}]"
+        own_id = id_text(entry.get("id")) if isinstance(entry, dict) else None
+        where = f"[{index}]" if own_id is None else f"task {own_id}"
         try:
             tasks += _entries(entry, where)
         except DataError as error:
@@ -129,7 +129,10 @@ def local_path(reference: str, root: Path) -> str:
         reference: A path, a URL, or the form ``/data/local-files/?d=path``.
         root: Folder that the file is below, at its stated place or directly.
     """
-    parts = urlsplit(reference)
+    try:
+        parts = urlsplit(reference)
+    except ValueError:  # looks like a URL and is none
+        return absolute_below(root, reference)
     if parts.path.rstrip("/").endswith("/data/local-files"):
         name = parse_qs(parts.query).get("d", [""])[0].lstrip("/")
     elif len(parts.scheme) > 1:
@@ -137,6 +140,7 @@ def local_path(reference: str, root: Path) -> str:
         name = unquote(parts.path) if is_file else unquote(parts.path).lstrip("/")
     else:
         name = reference
+    name = name.replace("\0", "")
     stated = absolute_below(root, name)
     direct = absolute_below(root, re.split(r"[/\\]", name)[-1])
     return direct if not os.path.exists(stated) and os.path.exists(direct) else stated  # noqa: PTH110

@@ -7,10 +7,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Box", "ellipse_hull", "points_hull", "rotated_hull"]
+__all__ = ["MAX_NUMBER", "Box", "ellipse_hull", "points_hull", "rotated_hull"]
 
 Box = tuple[float, float, float, float]
 """xyxy in pixels."""
+MAX_NUMBER = 1e10
+"""Larger numbers are no coordinates or angles; readers make them NaN, which spoils the box."""
 
 
 def points_hull(points: ArrayLike) -> Box:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from detal.errors import ConfigError, DetalError
 
@@ -19,6 +19,16 @@ _TIMEOUT_S = 300
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 _PAGE = 1000
 _SHOWN = 300
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect: the token must not go to another server."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the answer is an error."""
+
+
+_OPENER = build_opener(_NoRedirects)
 
 
 class TransientError(DetalError):
@@ -113,6 +123,8 @@ class LabelStudio:
         message += json.dumps(answer, ensure_ascii=False)[:_SHOWN]
         if status in _TRANSIENT:
             raise TransientError(message)
+        if 300 <= status < 400:
+            message += "; give the url that it sends on to"
         if status in {401, 403}:
             message += "; is the token right, and are tokens of its kind switched on?"
         raise ConfigError(message)
@@ -141,7 +153,7 @@ class LabelStudio:
             headers["Authorization"] = authorization
         request = Request(self.url.rstrip("/") + path, data=data, headers=headers, method=method)
         try:
-            with urlopen(request, timeout=_TIMEOUT_S) as response:
+            with _OPENER.open(request, timeout=_TIMEOUT_S) as response:
                 return response.status, _decode(response.read())
         except HTTPError as error:
             with error:

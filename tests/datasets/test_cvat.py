@@ -2,7 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from detal.boxes import invalid_boxes
 from detal.datasets import Dataset
 from detal.datasets.cvat import read_cvat
 from detal.errors import DataError
@@ -129,3 +132,28 @@ def test_what_is_no_cvat_file(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as info:
         read_cvat(file)
     assert str(file) in str(info.value)
+
+
+NUMBERS = st.sampled_from(["", "x", "inf", "-inf", "nan", "1e999", "-3", "2", "7.5", "40", "1e-9"])
+FIELDS = ("xtl", "ytl", "xbr", "ybr", "rotation", "cx", "cy", "rx", "ry", "left", "top")
+SHAPES = st.builds(
+    lambda tag, fields: cvat_shape(tag, **fields),
+    st.sampled_from(["box", "ellipse", "polygon", "mask", "tag"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(FIELDS, NUMBERS),
+            "points": st.lists(NUMBERS, max_size=4).map(lambda p: ";".join(f"{v},{v}" for v in p)),
+        },
+    ),
+)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(shapes=st.lists(SHAPES, max_size=4))
+def test_whatever_numbers_come_boxes_are_valid(tmp_path: Path, shapes: list[str]) -> None:
+    found = read(tmp_path, *shapes).annotations
+    assert found is not None
+    assert not invalid_boxes(found.boxes).any()

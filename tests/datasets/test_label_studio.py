@@ -1,10 +1,14 @@
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from detal.boxes import invalid_boxes
 from detal.datasets import Dataset
 from detal.datasets.label_studio import read_label_studio
 from detal.datasets.label_studio_tasks import local_path
@@ -301,3 +305,59 @@ def test_classes_wanted(tmp_path: Path) -> None:
 def test_nothing_at_all(tmp_path: Path) -> None:
     dataset = read(tmp_path)
     assert (len(dataset), boxes(dataset)) == (0, [])
+
+
+WORDS = st.sampled_from(
+    [
+        *("id", "data", "image", "annotations", "result", "value", "type", "labels", "drafts"),
+        *("x", "y", "width", "height", "rotation", "points", "radiusX", "rectangle"),
+        *("rectanglelabels", "polygonlabels", "ellipselabels", "original_width", "updated_at"),
+        *("original_height", "was_cancelled", "ground_truth", "completed_by", "annotation_id"),
+        "detal_image_id",
+    ]
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | WORDS
+    | st.sampled_from(
+        ["a.jpg", "http://[::1", "/data/local-files/?d=%00", "\ud800", "s3://b/c.jpg"]
+    )
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
+    max_leaves=12,
+)
+RESULTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["rectanglelabels", "ellipse", "polygonlabels", "labels"])},
+    optional={
+        "id": VALUES,
+        "original_width": SCALARS,
+        "original_height": SCALARS,
+        "value": st.dictionaries(WORDS, VALUES),
+    },
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    anything=VALUES, results=st.lists(RESULTS, max_size=3), fields=st.dictionaries(WORDS, VALUES)
+)
+def test_whatever_comes_is_read_or_refused(
+    tmp_path: Path, anything: Any, results: Any, fields: Any
+) -> None:
+    annotation = {**fields, "result": results, "was_cancelled": False}
+    tasks = [{"id": 1, "data": {"image": "a.jpg"}, "annotations": [annotation]}, anything]
+    for document in (tasks, [{"data": anything, "annotations": [annotation]}], anything):
+        file = write_text(tmp_path / "a.json", json.dumps(document))
+        with suppress(DataError):
+            found = read_label_studio(file).annotations
+            assert found is not None
+            assert not invalid_boxes(found.boxes).any()

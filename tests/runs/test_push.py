@@ -39,7 +39,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.tokens.append(self.headers["Authorization"])
         url = urlsplit(self.path)
-        if self.headers["Authorization"] in {"Token wrong", "Bearer old"}:
+        if self.headers["Authorization"] == "Token elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "/api/projects?moved")
+            self.end_headers()
+        elif self.headers["Authorization"] in {"Token wrong", "Bearer old"}:
             self.answer(401, {"detail": "Invalid token"})
         elif url.path == "/api/projects":
             self.answer(200, {"results": self.projects, "next": None})
@@ -224,6 +228,9 @@ def test_personal_token_is_renewed(place: str) -> None:
 def test_refusals(place: str) -> None:
     with pytest.raises(ConfigError, match=r"got 401: .*Invalid token.*is the token right"):
         LabelStudio(place, "wrong").find_projects("x")
+    with pytest.raises(ConfigError, match=r"got 302: .*give the url that it sends on to"):
+        LabelStudio(place, "elsewhere").find_projects("x")
+    assert Handler.tokens == ["Token wrong", "Token elsewhere"]
     with pytest.raises(ConfigError, match="a token must be given"):
         LabelStudio(place, "")
     with pytest.raises(ConfigError, match="url must be http://host:port"):
