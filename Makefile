@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check constraints clean
+# Label Studio pins other versions of what detal needs, so it gets an environment of its own.
+LABEL_STUDIO := .venv-label-studio
+
+.PHONY: demo test check test-label-studio constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
@@ -15,6 +18,14 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-label-studio: $(READY) $(LABEL_STUDIO)/ready
+	DETAL_LS_PYTHON=$(LABEL_STUDIO)/bin/python $(BIN)/python -m pytest -q tests/runs/test_real_label_studio.py
+
+$(LABEL_STUDIO)/ready: Makefile
+	$(PYTHON) -m venv $(LABEL_STUDIO)
+	$(LABEL_STUDIO)/bin/python -m pip install --quiet label-studio==1.23.2
+	touch $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else f"detal needs Python 3.10 to 3.13, {sys.executable} is {v[0]}.{v[1]}: name another with make PYTHON=python3.11")'
@@ -28,4 +39,4 @@ constraints:
 		--extra test --extra dev pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv $(LABEL_STUDIO) runs

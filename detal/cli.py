@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
     from detal.config import DatasetConfig
+    from detal.datasets import Problem
     from detal.loop.joining import MergeReport
     from detal.runs.select import SelectResult
 
@@ -113,7 +115,9 @@ def sandbox(
 
 @app.command(epilog="Example: detal check data.yaml --split train   |   detal check VOC2007/")
 def check(
-    path: Annotated[str, typer.Argument(help="Dataset: COCO JSON, data.yaml, VOC or folder.")],
+    path: Annotated[
+        str, typer.Argument(help="COCO or Label Studio JSON, CVAT XML, data.yaml, VOC, folder.")
+    ],
     dataset_format: Annotated[str, typer.Option("--format", help="auto, coco, voc, …")] = "auto",
     images: Annotated[Path | None, typer.Option(help="Image root, if not found by itself.")] = None,
     split: Annotated[str | None, typer.Option(help="Split inside the dataset.")] = None,
@@ -218,11 +222,12 @@ def advise(
 @app.command(
     epilog="Examples: detal merge runs/a annotated/data.yaml --into labeled   |   "
     "detal merge runs/a export.json --into labeled --holdout test.json   |   "
+    "detal merge runs/a project-1.json --into labeled   (Label Studio)   |   "
     "detal merge runs/a xml/ --into labeled --labeled data.yaml --labeled-split train"
 )
 def merge(
     run: Annotated[Path, typer.Argument(help="Folder that detal select wrote.")],
-    annotations: Annotated[Path, typer.Argument(help="What came back: COCO, YOLO or VOC.")],
+    annotations: Annotated[Path, typer.Argument(help="What came back, in any --format.")],
     into: Annotated[Path, typer.Option(help="Labelled set that grows; a folder of detal's own.")],
     labeled: Annotated[
         Path | None,
@@ -237,14 +242,22 @@ def merge(
         Path | None, typer.Option(help="Dataset that data.yaml validates on; refused, too.")
     ] = None,
     val_split: Annotated[str | None, typer.Option(help="Split of --val.")] = None,
-    dataset_format: Annotated[str, typer.Option("--format", help="auto, coco, yolo, voc")] = "auto",
+    dataset_format: Annotated[
+        str, typer.Option("--format", help="auto, coco, yolo, voc, label_studio, cvat")
+    ] = "auto",
     images: Annotated[Path | None, typer.Option(help="Image root of the annotations.")] = None,
+    several: Annotated[
+        str,
+        typer.Option(help="Of several annotations of an image the newest counts, or: refuse."),
+    ] = "newest",
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Join annotated images with the labelled set, checked against what the run asked for."""
     _set_up(debug=debug)
+    if several not in {"newest", "refuse"}:
+        raise ConfigError(unknown_name("value of --several", several, ("newest", "refuse")))
     from detal.loop.merge import merge as run_merge
 
     report = run_merge(
@@ -254,11 +267,123 @@ def merge(
         labeled=None if labeled is None else _dataset(labeled, split=labeled_split),
         holdout=[_dataset(path, split=holdout_split) for path in holdout or []],
         val=None if val is None else _dataset(val, split=val_split),
+        several="refuse" if several == "refuse" else "newest",
     )
     if as_json:
         typer.echo(json.dumps(report.to_dict(), ensure_ascii=False, indent=1))
     else:
         _print_merge(report, into)
+
+
+ImagePrefixOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER=PREFIX",
+        help="What stands for a local folder in the tool, for example /data=s3://bucket/data, "
+        "/data=https://host/data, /data=file:///data or /data=/data/local-files/?d=",
+    ),
+]
+
+
+@app.command(
+    epilog="Examples: detal export runs/a --to cvat,voc --link   |   detal export runs/a "
+    "--to label-studio --image-prefix /data=/data/local-files/?d= --output handover"
+)
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder that detal select wrote.")],
+    to: Annotated[
+        str, typer.Option(help="coco, csv, yolo, label-studio, cvat, voc, fiftyone; with commas.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; RUN-export by default.")
+    ] = None,
+    image_prefix: ImagePrefixOption = None,
+    *,
+    link: Annotated[bool, typer.Option("--link", help="Link the images into images/.")] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the images into images/.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a finished batch for labelling tools; nothing is selected again."""
+    _set_up(debug=debug)
+    if link and copy:
+        raise ConfigError("images can be linked or copied: give --link or --copy, not both")
+    from detal.manifests import HandOver, ImagePrefix, parse_formats
+    from detal.runs.export import export_run
+
+    hand_over = HandOver(
+        formats=parse_formats(to.split(",")),
+        mode="link" if link else "copy" if copy else "reference",
+        prefix=None if image_prefix is None else ImagePrefix.parse(image_prefix),
+    )
+    folder = export_run(run, hand_over, output=output)
+    if as_json:
+        result = {"output": str(folder), "formats": hand_over.formats}
+        typer.echo(json.dumps(result, ensure_ascii=False, indent=1))
+    else:
+        typer.echo(f"exported: {folder} ({', '.join(hand_over.formats)})")
+
+
+push = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(push, name="push", help="Put a finished batch into a running labelling tool.")
+
+
+@push.command(
+    "label-studio",
+    epilog="Example: detal push label-studio runs/a --url http://127.0.0.1:8080 --project round-1 "
+    "--document-root /data   (the same command goes on where it was stopped, and imports no image "
+    "twice)",
+)
+def push_label_studio(
+    run: Annotated[Path, typer.Argument(help="Folder that detal select wrote.")],
+    url: Annotated[str, typer.Option(help="Where the server is.", envvar="LABEL_STUDIO_URL")],
+    project: Annotated[str, typer.Option(help="Title of the project; made if there is none.")],
+    token: Annotated[
+        str,
+        typer.Option(help="Legacy or personal access token.", envvar="LABEL_STUDIO_API_KEY"),
+    ] = "",
+    document_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="The server's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, if it reads files "
+            "of this machine."
+        ),
+    ] = None,
+    image_prefix: ImagePrefixOption = None,
+    portion: Annotated[int, typer.Option(min=1, max=1000, help="Tasks per request.")] = 500,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a Label Studio project of a batch, with predictions and reasons."""
+    _set_up(debug=debug)
+    if (document_root is None) == (image_prefix is None):
+        raise ConfigError(
+            "Label Studio must be told where the images are: give --document-root or --image-prefix"
+        )
+    from detal.manifests import LOCAL_FILES, ImagePrefix
+    from detal.runs.label_studio_api import LabelStudio
+    from detal.runs.push import push_run
+
+    root = "" if document_root is None else document_root.expanduser().absolute()
+    prefix = image_prefix or f"{root}={LOCAL_FILES}"
+    with _progress("tasks") as progress:
+        pushed = push_run(
+            run,
+            LabelStudio(url, token),
+            title=project,
+            prefix=ImagePrefix.parse(prefix),
+            portion=portion,
+            progress=progress("importing"),
+        )
+    if as_json:
+        typer.echo(json.dumps(asdict(pushed), ensure_ascii=False, indent=1))
+    else:
+        made = "made" if pushed.created else "there already"
+        typer.echo(
+            f"{pushed.imported} tasks imported, {pushed.there} there already; "
+            f"project {project!r} {made}: {pushed.url}"
+        )
 
 
 tables = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -469,7 +594,8 @@ def _print_merge(report: MergeReport, into: Path) -> None:
         "changed": report.changed,
         "annotated at another size, left out": report.other_size,
         "new classes": report.new_classes,
-        "not usable": [f"{p.file} {p.where}: {p.message}" for p in report.problems],
+        "not usable": [_told(p) for p in report.problems if p.severity == "error"],
+        "to look at": [_told(p) for p in report.problems if p.severity != "error"],
     }
     shown = 10
     for title, names in lists.items():
@@ -481,6 +607,10 @@ def _print_merge(report: MergeReport, into: Path) -> None:
         f"({report.labeled_images} images, {report.labeled_boxes} boxes)"
     )
     typer.echo(f"train with:   yolo train data={into / 'yolo' / 'data.yaml'} model=…")
+
+
+def _told(problem: Problem) -> str:
+    return f"{problem.file} {problem.where}: {problem.message}"
 
 
 def _print_summary(summary: dict[str, Any], output: Path, *, as_json: bool) -> None:

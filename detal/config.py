@@ -25,6 +25,7 @@ __all__ = [
     "GroupsConfig",
     "InitialConfig",
     "LabeledConfig",
+    "ManifestConfig",
     "ObjectsConfig",
     "SelectConfig",
     "SimulateConfig",
@@ -64,7 +65,8 @@ class DatasetConfig(_Section):
     """A dataset on disk.
 
     Attributes:
-        path: COCO JSON, YOLO ``data.yaml``, VOC folder, image folder, glob or list of paths.
+        path: COCO JSON, YOLO ``data.yaml``, VOC folder, Label Studio JSON, CVAT XML, image folder,
+            glob or list of paths.
         format: ``auto`` or the name of a reader.
         images: Image root, where the file does not tell.
         split: Split inside the dataset (YOLO ``train``/``val``/``test``, VOC ImageSets list).
@@ -72,7 +74,7 @@ class DatasetConfig(_Section):
     """
 
     path: PathText
-    format: Literal["auto", "coco", "voc", "yolo", "folder"] = "auto"
+    format: Literal["auto", "coco", "voc", "yolo", "folder", "label_studio", "cvat"] = "auto"
     images: PathText | None = None
     split: str | None = None
     metadata: PathText | None = None
@@ -186,9 +188,20 @@ class ManifestConfig(_Section):
 
     Attributes:
         min_score: Predicted boxes below are not offered as pre-annotations.
+        formats: What is written besides ``selection.csv`` and ``coco.json``, which are always
+            there; ``csv`` is the table of boxes.
+        image_prefix: ``FOLDER=PREFIX``: what stands for a local folder in the tool, for example
+            ``/data=s3://bucket/data`` or ``/data=/data/local-files/?d=``.
+        image_files: Whether these formats name the images where they are, or the run's folder gets
+            links or copies.
     """
 
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.25
+    formats: tuple[
+        Literal["coco", "csv", "yolo", "label_studio", "cvat", "voc", "fiftyone"], ...
+    ] = ("coco", "csv", "yolo")
+    image_prefix: str | None = None
+    image_files: Literal["reference", "link", "copy"] = "reference"
 
 
 class TrainingConfig(_Section):

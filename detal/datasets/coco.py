@@ -9,7 +9,6 @@ faults of a file at once. (It is the oracle in the tests.)
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +20,12 @@ from detal.datasets.classes import ClassTable, class_table
 from detal.datasets.coco_files import choose_file, find_images_root
 from detal.datasets.coco_objects import read_objects
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset, Problem
-from detal.datasets.json_values import id_text, integer, number, short
+from detal.datasets.json_values import id_text, integer, number, parse_json, short
 from detal.datasets.listing import (
     absolute,
     absolute_below,
     image_frame,
     native,
-    read_text,
     storable,
 )
 from detal.datasets.objects import clean_objects, fill_sizes
@@ -116,14 +114,7 @@ def _paused_garbage_collection() -> Iterator[None]:
 
 def _load(file: Path) -> Row:
     """The document; ``images``, and ``annotations`` and ``categories`` if present, are lists."""
-    try:
-        document = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{file} must be JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-        ) from None
-    except (RecursionError, ValueError) as error:  # nested or numbers beyond all measure
-        raise DataError(f"{file} must be COCO JSON: {error}") from None
+    document = parse_json(file)
     if isinstance(document, list):
         raise DataError(
             f"{file} must hold an object with images, annotations and categories, got a list: it "

@@ -1,22 +1,50 @@
-"""Numbers and ids out of JSON values that may be anything."""
+"""JSON files, and numbers and ids out of JSON values that may be anything."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detal.datasets.listing import storable
+from detal.datasets.listing import read_text, storable
+from detal.errors import DataError
 
-__all__ = ["NO_INTEGER", "id_text", "integer", "integers", "number", "numbers", "short"]
+__all__ = [
+    "NO_INTEGER",
+    "id_text",
+    "integer",
+    "integers",
+    "number",
+    "numbers",
+    "parse_json",
+    "short",
+]
 
 NO_INTEGER = -(2**63)
 """Stands for a value that is no whole number."""
 
 _MAX_INTEGER = 2**62  # fits int64 with room above
+
+
+def parse_json(file: Path) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        DataError: If it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{file} must be JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        ) from None
+    except (RecursionError, ValueError) as error:  # nested or numbers beyond all measure
+        raise DataError(f"{file} must be JSON: {error}") from None
 
 
 def id_text(value: Any) -> str | None:

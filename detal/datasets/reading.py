@@ -11,9 +11,11 @@ from typing import Literal, Protocol, get_args
 
 from detal.datasets.coco import read_coco
 from detal.datasets.coco_files import coco_files
+from detal.datasets.cvat import CVAT_FILE, is_cvat, read_cvat
 from detal.datasets.dataset import Dataset
 from detal.datasets.folder import read_folder
 from detal.datasets.images import IMAGE_SUFFIXES
+from detal.datasets.label_studio import read_label_studio
 from detal.datasets.listing import absolute, files_below
 from detal.datasets.metadata import join_metadata
 from detal.datasets.voc import read_voc
@@ -24,7 +26,7 @@ from detal.errors import ConfigError, DataError, unknown_name
 
 __all__ = ["FORMATS", "READERS", "DatasetFormat", "Reader", "detect_format", "open_dataset"]
 
-DatasetFormat = Literal["auto", "coco", "voc", "yolo", "folder"]
+DatasetFormat = Literal["auto", "coco", "voc", "yolo", "folder", "label_studio", "cvat"]
 
 
 class Reader(Protocol):
@@ -51,6 +53,8 @@ READERS: dict[str, Reader] = {
     "voc": read_voc,
     "yolo": read_yolo,
     "folder": read_folder,
+    "label_studio": read_label_studio,
+    "cvat": read_cvat,
 }
 """Reader of each format."""
 
@@ -73,7 +77,8 @@ def open_dataset(
     """Open a dataset; what is wrong with single images and objects is in its ``problems``.
 
     Args:
-        path: COCO JSON, YOLO ``data.yaml``, VOC folder, image folder, glob, list of paths, image.
+        path: COCO JSON, YOLO ``data.yaml``, VOC folder, Label Studio JSON, CVAT XML, image folder,
+            glob, list of paths, image.
         format: ``auto`` or one of ``READERS``.
         images_root: Folder of the images, where the dataset does not tell.
         split: Split inside the dataset; all of it by default.
@@ -104,7 +109,7 @@ def _nothing_there(path: Path) -> str:
 
 
 def detect_format(path: str | Path) -> str:
-    """The format of what is at ``path``, by names and a look at the first XML file.
+    """The format of what is at ``path``, by names and a look into the first file.
 
     Raises:
         DataError: If it is in no format we know.
@@ -116,21 +121,25 @@ def detect_format(path: str | Path) -> str:
         return "folder"  # a glob
     suffix = place.suffix.lower()
     if suffix == ".json":
-        return "coco"
+        return "label_studio" if _is_list(place) else "coco"
+    if suffix == ".xml" and is_cvat(place):
+        return "cvat"
     if suffix in {".yaml", ".yml"}:
         return "yolo"
     if suffix == ".txt" or suffix in IMAGE_SUFFIXES:
         return "folder"
     hint = "; for VOC give the folder of the XML files" if suffix == ".xml" else ""
     raise DataError(
-        f"a dataset must be a COCO .json, a YOLO .yaml, a .txt list, an image or a folder, got "
-        f"{place}{hint}"
+        f"a dataset must be a COCO or Label Studio .json, a YOLO .yaml, a CVAT .xml, a .txt list, "
+        f"an image or a folder, got {place}{hint}"
     )
 
 
 def _detect_folder(folder: Path) -> str:
     if find_yaml(folder) is not None:
         return "yolo"
+    if is_cvat(folder / CVAT_FILE):
+        return "cvat"
     if _is_voc(folder):
         return "voc"
     if coco_files(folder):
@@ -143,6 +152,15 @@ def _detect_folder(folder: Path) -> str:
         f"found no dataset in {folder}: looked for data.yaml (YOLO), Annotations/*.xml (VOC), "
         "instances*.json (COCO), images/ and labels/ (YOLO) and image files"
     )
+
+
+def _is_list(file: Path) -> bool:
+    """Whether a JSON file holds a list, as Label Studio's exports do."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    except OSError:
+        return False
 
 
 def _is_voc(folder: Path) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from xml.etree import ElementTree
 
+from detal.datasets.xml_files import parse_xml
 from detal.errors import DataError
 
 __all__ = ["VocImage", "VocObject", "parse_voc"]
@@ -54,11 +54,7 @@ def parse_voc(path: str) -> VocImage:
     Raises:
         DataError: If it cannot be read, is no XML, is no VOC annotation, or declares entities.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    root = _parse_xml(data, path)
+    root = parse_xml(path)
     if root.tag != "annotation":
         raise DataError(f"{path} must have the root element <annotation>, got <{root.tag}>")
     return VocImage(
@@ -68,20 +64,6 @@ def parse_voc(path: str) -> VocImage:
         height=_side(_text(root, "size/height")),
         objects=tuple(_object(element) for element in root.findall("object")),
     )
-
-
-def _parse_xml(data: bytes, path: str) -> ElementTree.Element:
-    # Entities can make a small file expand without end; annotations need none. A NUL means UTF-16
-    # or UTF-32, in which the words would be spelled differently.
-    upper = data.upper()
-    if b"<!DOCTYPE" in upper or b"<!ENTITY" in upper:
-        raise DataError(f"{path} must not declare a document type or entities")
-    if b"\0" in data:
-        raise DataError(f"{path} must be UTF-8 text, got NUL bytes")
-    try:
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DataError(f"{path} must be XML: {error}") from None
 
 
 def _text(element: ElementTree.Element, tag: str) -> str:

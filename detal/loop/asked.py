@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from detal.manifests.yolo_files import name_key, unique_names
 __all__ = ["Asked", "match_images", "read_asked"]
 
 _SHOWN = 10
+_HASH = re.compile(r"^[0-9a-f]{8}(__|-)")  # what Label Studio puts before a file's name
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class _Index:
         Where several images of the pool have the name, only one has it in the ``yolo/`` folder; it
         is that one if the others have come under their names there.
         """
-        rows = self.by_name.get(name, frozenset())
+        rows = self.by_name.get(name) or self.by_name.get(_HASH.sub("", name), frozenset())
         if any(self.given_names[row] in present - {name} for row in rows):
             rows = frozenset(row for row in rows if self.given_names[row] == name)
         return rows

@@ -25,11 +25,15 @@ _OBJECT_KINDS = {
     "duplicate_box",
     "invalid_box",
     "missing_file",
+    "not_labelled",
+    "several_annotations",
+    "shape_hull",
+    "shape_left_out",
     "unknown_category",
     "unreadable_annotation",
     "zero_area_box",
 }
-"""Problems of a reader that cost an object or an image its annotation."""
+"""Problems of a reader that cost an object or an image its annotation, or changed it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class MergeReport:
         other_size: Annotated on an image of another size, as ``id: size, asked size``; left out.
         new_classes: Classes that the labelled set did not have.
         boxes: Boxes of the images added and changed.
-        problems: Boxes and files that could not be used or had to be clipped.
+        problems: Boxes, images and files that could not be used (errors) or not as they were.
         labeled_images: Images of the labelled set now.
         labeled_boxes: Its boxes.
     """
@@ -149,6 +153,9 @@ def _nothing_came(
         message += f" (the first is {asked.images[0].path})"
     if extra:
         message += f"; it has {len(extra)} others, for example {extra[0]}"
+    unlabelled = sum(problem.kind == "not_labelled" for problem in returned.problems)
+    if unlabelled:
+        message += f"; {unlabelled} have no completed annotation"
     if other_size:
         message += f"; {len(other_size)} have another size, for example {other_size[0]}"
     return message

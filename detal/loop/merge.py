@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from detal.config import DatasetConfig, LabeledConfig
 from detal.datasets.dataset import Dataset
+from detal.datasets.label_studio_tasks import Several
 from detal.errors import ConfigError, DataError
 from detal.loop.asked import Asked, read_asked
 from detal.loop.holdout import refuse_holdout
@@ -35,6 +36,7 @@ def merge(
     labeled: DatasetConfig | None = None,
     holdout: Sequence[DatasetConfig] = (),
     val: DatasetConfig | None = None,
+    several: Several = "newest",
 ) -> MergeReport:
     """Merge annotations of a run's images into a labelled set.
 
@@ -43,13 +45,15 @@ def merge(
 
     Args:
         run: Folder written by `detal select`.
-        annotations: COCO JSON, YOLO or VOC.
+        annotations: COCO JSON, YOLO, VOC, Label Studio JSON or CVAT XML.
         into: Folder of the labelled set; made by the first merge.
         labeled: What the first merge starts from; by default the labelled set of the run, if it has
             one.
         holdout: Datasets whose images are refused.
         val: Dataset that ``yolo/data.yaml`` validates on from now on, refused like ``holdout``; by
             default that of the last merge.
+        several: Which annotation counts where Label Studio has several of an image: the
+            ``newest``, or none (``refuse``).
 
     Raises:
         DataError: If something cannot be read, no image of the run came, an image may be several,
@@ -57,7 +61,12 @@ def merge(
         ConfigError: If ``into`` is not a labelled set, was changed by hand or is being written.
     """
     asked = read_asked(run)
-    returned = open_returned(annotations, manifest=run, class_names=asked.class_names)
+    returned = open_returned(
+        annotations,
+        paths=[image.path for image in asked.images],
+        class_names=asked.class_names,
+        several=several,
+    )
     return merge_dataset(
         asked, returned, into=into, start=labeled or _labeled_of(asked), holdout=holdout, val=val
     )

@@ -14,7 +14,12 @@ from detal.datasets.images import image_size
 from detal.errors import DataError
 from detal.structures import Detections, Selection
 
-__all__ = ["Batch", "Image"]
+__all__ = ["PIXEL_DIGITS", "SCORE_DIGITS", "Batch", "Image"]
+
+PIXEL_DIGITS = 2
+"""Decimals of a box in pixels; all formats state the same box."""
+SCORE_DIGITS = 4
+"""Decimals of a box's score."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Batch:
         selection: The K images chosen.
         images: The K images.
         detections: Pre-annotations of the K images: boxes of at least the minimum score, clipped to
-            the image; boxes without area left are dropped.
+            the image and rounded to 0.01 px; boxes without area left are dropped.
         expected_boxes: (K,) sum of all scores, before the minimum.
         class_names: C names, in label order.
         category_ids: C distinct ids, as the source numbers its classes.
@@ -123,7 +128,7 @@ def _images(dataset: Dataset, selection: Selection) -> tuple[Image, ...]:
 def _offered(detections: Detections, images: tuple[Image, ...], min_score: float) -> Detections:
     sizes = torch.tensor([[i.width, i.height, i.width, i.height] for i in images] or [[0.0] * 4])
     limits = sizes.to(torch.float32)[: len(images)][detections.image_index]
-    boxes = detections.boxes.float().clamp(min=0).minimum(limits)
+    boxes = detections.boxes.float().clamp(min=0).minimum(limits).round(decimals=PIXEL_DIGITS)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & (detections.scores >= min_score)
     kept_before = torch.cat([torch.zeros(1, dtype=torch.int64), keep.long().cumsum(0)])
     return Detections(

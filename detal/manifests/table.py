@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from detal.errors import DataError
 from detal.manifests.batch import Batch, Image
+from detal.structures import Budget, BudgetUnit, Selection
 
-__all__ = ["COLUMNS", "read_csv", "write_csv"]
+__all__ = ["COLUMNS", "plain_text", "read_csv", "read_selection", "write_csv"]
 
 COLUMNS = (
     "rank",
@@ -25,6 +31,7 @@ COLUMNS = (
     "boxes",
     "reason",
 )
+_Read = TypeVar("_Read")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -44,17 +51,17 @@ def write_csv(path: Path, batch: Batch) -> None:
             writer.writerow(
                 [
                     row + 1,
-                    _plain(image.image_id),
-                    _plain(image.path),
+                    plain_text(image.image_id),
+                    plain_text(image.path),
                     image.width,
                     image.height,
-                    _plain(image.group or ""),
+                    plain_text(image.group or ""),
                     "" if math.isnan(score) else f"{score:.6g}",
                     f"{batch.expected_boxes[row]:.3f}",
                     f"{batch.selection.costs[row]:.3f}",
                     batch.selection.budget.unit,
                     counts[row],
-                    _plain(batch.selection.reasons[row]),
+                    plain_text(batch.selection.reasons[row]),
                 ]
             )
 
@@ -65,29 +72,66 @@ def read_csv(path: Path) -> tuple[Image, ...]:
     Raises:
         DataError: If the file cannot be read or is no selection.
     """
+    return _read(path, lambda rows: tuple(_image(row) for row in rows))
+
+
+def read_selection(path: Path) -> tuple[tuple[Image, ...], Selection, NDArray[np.float64]]:
+    """The images of a manifest by rank, why they are there, and their expected boxes (K,).
+
+    The budget is what was spent, and what was passed over is not known any more.
+
+    Raises:
+        DataError: If the file cannot be read or is no selection.
+    """
+    return _read(path, _selection)
+
+
+def _read(path: Path, convert: Callable[[list[dict[str, str]]], _Read]) -> _Read:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = sorted(csv.DictReader(file), key=lambda row: int(row["rank"]))
-        images = tuple(
-            Image(
-                image_id=_original(row["image_id"]),
-                path=_original(row["path"]),
-                width=int(row["width"]),
-                height=int(row["height"]),
-                group=_original(row["group"]) or None,
-            )
-            for row in rows
-        )
+        ids = {_original(row["image_id"]) for row in rows}
+        converted = convert(rows)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{path} must be a selection.csv as detal writes it: {error!r}") from None
-    if len({image.image_id for image in images}) != len(images):
+    if len(ids) != len(rows):
         raise DataError(f"{path} must name every image once")
-    return images
+    return converted
 
 
-def _plain(text: str) -> str:
+def _image(row: dict[str, str]) -> Image:
+    return Image(
+        image_id=_original(row["image_id"]),
+        path=_original(row["path"]),
+        width=int(row["width"]),
+        height=int(row["height"]),
+        group=_original(row["group"]) or None,
+    )
+
+
+def _selection(
+    rows: list[dict[str, str]],
+) -> tuple[tuple[Image, ...], Selection, NDArray[np.float64]]:
+    images = tuple(_image(row) for row in rows)
+    costs = np.array([float(row["cost"]) for row in rows])
+    unit = rows[0]["cost_unit"] if rows else "images"
+    if unit not in get_args(BudgetUnit):
+        raise ValueError(f"cost_unit {unit!r}")
+    selection = Selection(
+        image_ids=tuple(image.image_id for image in images),
+        scores=np.array([float(row["score"] or "nan") for row in rows]),
+        costs=costs,
+        reasons=tuple(_original(row["reason"]) for row in rows),
+        budget=Budget(amount=float(costs.sum()) or 1.0, unit=cast("BudgetUnit", unit)),
+        passed_over={},
+    )
+    return images, selection, np.array([float(row["expected_boxes"]) for row in rows])
+
+
+def plain_text(text: str) -> str:
+    """The text, with an apostrophe before what a spreadsheet would run as a formula."""
     return f"'{text}" if _is_risky(text) else text
 
 

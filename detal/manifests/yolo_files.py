@@ -17,7 +17,7 @@ from detal.boxes import xyxy_to_cxcywhn
 from detal.datasets.images import YOLO_SUFFIXES, read_image
 from detal.errors import DataError
 
-__all__ = ["label_lines", "name_key", "unique_names", "write_yolo_files"]
+__all__ = ["label_lines", "name_key", "place_image", "unique_names", "write_yolo_files"]
 
 
 def write_yolo_files(
@@ -54,7 +54,7 @@ def write_yolo_files(
     (folder / "labels").mkdir()
     names = unique_names(paths)
     for name, path, text in zip(names, paths, labels, strict=True):
-        _place(Path(path), folder / "images" / name)
+        place_image(Path(path), folder / "images" / name)
         (folder / "labels" / name).with_suffix(".txt").write_text(text, encoding="utf-8")
     num_train = len(names) - num_val
     _write_list(folder / "images.txt", names[:num_train])
@@ -124,13 +124,25 @@ def _write_list(path: Path, names: Sequence[str]) -> None:
     path.write_text("".join(f"./images/{name}\n" for name in names), encoding="utf-8")
 
 
-def _place(source: Path, target: Path) -> None:
-    """Link, copy or, where ultralytics would not take the file by its name, convert the image."""
+def place_image(source: Path, target: Path, *, copy: bool = False) -> None:
+    """Link, copy or, where ultralytics would not take the file by its name, convert the image.
+
+    Args:
+        source: The image.
+        target: The file to make; its folder exists.
+        copy: Copy also where links are possible.
+
+    Raises:
+        DataError: If there is no such image.
+    """
     if not source.is_file():
         raise DataError(f"an image must exist to be linked, found no file {source}")
     if source.suffix.lower() not in YOLO_SUFFIXES:
         bgr = cv2.cvtColor(read_image(source).pixels, cv2.COLOR_RGB2BGR)
         target.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+        return
+    if copy:
+        shutil.copyfile(source, target)
         return
     try:
         target.symlink_to(source.absolute())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from detal.config import BudgetConfig, DatasetConfig, DetectorConfig
+from detal.config import BudgetConfig, DatasetConfig, DetectorConfig, ManifestConfig
 from detal.datasets import Dataset, open_dataset
 from detal.detectors import (
     Detector,
@@ -15,9 +15,10 @@ from detal.detectors import (
     load_yolo,
 )
 from detal.errors import ConfigError
+from detal.manifests import HandOver, ImagePrefix
 from detal.structures import Budget
 
-__all__ = ["build_budget", "build_dataset", "build_detector"]
+__all__ = ["build_budget", "build_dataset", "build_detector", "build_hand_over"]
 
 
 def build_dataset(config: DatasetConfig) -> Dataset:
@@ -42,6 +43,19 @@ def build_budget(config: BudgetConfig) -> Budget:
         unit=config.unit,
         seconds_per_image=config.seconds_per_image,
         seconds_per_box=config.seconds_per_box,
+    )
+
+
+def build_hand_over(config: ManifestConfig) -> HandOver:
+    """Which formats a manifest has, and how they name the images.
+
+    Raises:
+        ConfigError: If the prefix is none.
+    """
+    return HandOver(
+        formats=config.formats,
+        mode=config.image_files,
+        prefix=None if config.image_prefix is None else ImagePrefix.parse(config.image_prefix),
     )
 
 

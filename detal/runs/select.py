@@ -17,9 +17,9 @@ from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import DataError
 from detal.features import expected_class_counts
-from detal.manifests import Batch, check_output, staged_folder, write_manifest_files
+from detal.manifests import Batch, check_names, check_output, staged_folder, write_manifest_files
 from detal.report import write_contact_sheet
-from detal.runs.building import build_budget, build_dataset, build_detector
+from detal.runs.building import build_budget, build_dataset, build_detector, build_hand_over
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
 from detal.runs.scoring import Scorer, StartProgress, check_needs
@@ -90,7 +90,9 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     check_tables(config, strategy.needs)
     budget = build_budget(config.budget)
     check_output(Path(config.output))
+    hand_over = build_hand_over(config.manifest)
     inputs = _open(config)
+    check_names(hand_over, inputs.detector.class_names)  # said before the work
     check_needs(strategy.needs, inputs.detector)
     start_progress = progress or (lambda title: lambda done, total: None)
     started = clock()
@@ -295,8 +297,9 @@ def _write(
         category_ids=_category_ids(class_names, inputs.labeled, inputs.pool),
         min_score=config.manifest.min_score,
     )
+    hand_over = build_hand_over(config.manifest)
     with staged_folder(output) as folder:
-        write_manifest_files(folder, batch, run=run)
+        write_manifest_files(folder, batch, run=run, hand_over=hand_over, final=output)
         write_contact_sheet(
             folder / _PICTURE,
             batch,

@@ -135,9 +135,9 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         pytest.param('{"annotations": []}', "a list 'images'", id="no_images"),
         pytest.param('{"images": [], "annotations": {}}', "'annotations' must be", id="object"),
         pytest.param("", "must be JSON", id="empty"),
-        pytest.param("[" * 200_000, "must be COCO JSON|must be JSON", id="too_deep"),
+        pytest.param("[" * 200_000, "must be JSON", id="too_deep"),
         pytest.param(
-            '{"images": ' + "9" * 5000 + "}", "COCO JSON|a list 'images'", id="huge_number"
+            '{"images": ' + "9" * 5000 + "}", "must be JSON|a list 'images'", id="huge_number"
         ),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from detal.errors import ConfigError, DataError
 from tests.datasets.making import (
     coco_box,
     coco_image,
+    cvat_shape,
+    cvat_xml,
     kinds,
+    ls_box,
+    ls_task,
     voc_xml,
     write_coco,
     write_image,
@@ -52,11 +57,27 @@ def make_folder(root: Path) -> Path:
     return root
 
 
+def make_label_studio(root: Path) -> Path:
+    for name in ("1 ü", "2 ü"):
+        write_image(root / f"{name}.jpg")
+    tasks = [ls_task(n, [ls_box()], image=f"{n} ü.jpg") for n in (1, 2)]
+    return write_text(root / "export.json", json.dumps(tasks))
+
+
+def make_cvat(root: Path) -> Path:
+    for name in ("1 ü", "2 ü"):
+        write_image(root / f"{name}.jpg")
+    box = cvat_shape("box", xtl=10, ytl=6, xbr=18, ybr=18)
+    return write_text(root / "a.xml", cvat_xml({"1 ü.jpg": [box], "2 ü.jpg": [box]}))
+
+
 MAKERS: dict[str, Any] = {
     "coco": make_coco,
     "voc": make_voc,
     "yolo": make_yolo,
     "folder": make_folder,
+    "label_studio": make_label_studio,
+    "cvat": make_cvat,
 }
 
 
@@ -125,7 +146,7 @@ def test_close_name_is_offered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.xml", "a.zip"])
 def test_file_in_no_format(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"must be a COCO \.json"):
+    with pytest.raises(DataError, match=r"must be a COCO or Label Studio \.json"):
         open_dataset(write_text(tmp_path / name, "x"))
 
 

@@ -105,7 +105,7 @@ def test_raccoon(shared_data: Path) -> None:
     assert kinds(problems) == {"duplicate_content": 4}
 
 
-def test_same_boxes_from_four_formats(shared_data: Path, tmp_path: Path) -> None:
+def test_same_boxes_from_every_format(shared_data: Path, tmp_path: Path) -> None:
     root = shared_data / "voc100_formats" / "database"
     photos, truth = root / "images", root / "gts"
     names = (truth / "yolo_format" / "obj.names").read_text().split()
@@ -117,6 +117,7 @@ def test_same_boxes_from_four_formats(shared_data: Path, tmp_path: Path) -> None
         open_dataset(truth / "imagenet_format", images_root=photos),
         open_dataset(truth / "coco_format_v1" / "instances_default.json", images_root=photos),
         open_dataset(truth / "coco_format_v2" / "instances_v2.json", images_root=photos),
+        open_dataset(truth / "cvat_format" / "annotations.xml", images_root=photos),
         open_dataset(yaml),
     ]
     tables = [_table(dataset) for dataset in datasets]

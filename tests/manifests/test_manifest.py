@@ -31,6 +31,7 @@ def test_what_is_there(tmp_path: Path, batch: Batch) -> None:
     write_manifest(output, batch, run=RUN)
     assert sorted(contents(output)) == [
         ".detal.json",
+        "boxes.csv",
         "coco.json",
         "run.json",
         "selection.csv",
