@@ -186,9 +186,12 @@ class ManifestConfig(_Section):
 
     Attributes:
         min_score: Predicted boxes below are not offered as pre-annotations.
+        reserve: Budget of the images that `detal review` puts in place of rejected ones, as a share
+            of the batch's own; about ten images at least; 0: none.
     """
 
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.25
+    reserve: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
 class TrainingConfig(_Section):

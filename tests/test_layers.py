@@ -19,7 +19,7 @@ LAYERS = [
     {"agents"},
     {"strategies"},
     {"runs"},
-    {"loop"},
+    {"loop", "review"},
     {"cli"},
     {"__init__", "__main__"},
 ]
