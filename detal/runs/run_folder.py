@@ -115,7 +115,9 @@ def _read_batch(table: Path, coco: Path, budget: Budget) -> Batch:
             expected_boxes=numbers[:, 0],
             class_names=tuple(str(category["name"]) for category in categories),
             category_ids=tuple(ids),
-            integer_ids=all(str(image["id"]) == i.image_id for image, i in zip(described, images)),
+            integer_ids=all(
+                str(image["id"]) == i.image_id for image, i in zip(described, images, strict=True)
+            ),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
