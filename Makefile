@@ -3,13 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check constraints clean
+.PHONY: demo test test-browser check constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# The report and review pages in Debian's Chromium (apt-get install chromium); skipped without it.
+test-browser: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
 check: $(READY)
 	$(BIN)/ruff check .

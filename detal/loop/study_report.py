@@ -196,7 +196,7 @@ def _classes(study: Path, order: Sequence[str], config: SimulateConfig | None) -
         return None
     number = len(next(iter(finals.values())))
     names = _class_names(config, number)
-    best = np.nanmax([*finals.values()], axis=0) if number else np.zeros(0)
+    best = np.max([np.nan_to_num(values, nan=-1.0) for values in finals.values()], axis=0)
     rows = []
     for label, name in enumerate(names):
         cells = []

@@ -145,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             data = self.server.picture(kind, int(number))
         except DataError as error:
-            self._refuse(HTTPStatus.NOT_FOUND, str(error))
+            # The message may quote the file.
+            log.warning("%s", error)
+            self._refuse(HTTPStatus.NOT_FOUND, "the image cannot be read")
             return
         self._send(data, "image/webp", cache="private, max-age=3600")
 
@@ -195,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         try:
             body = json.loads(self.rfile.read(int(length)))
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             self._refuse(HTTPStatus.BAD_REQUEST, "a JSON object is needed")

@@ -19,6 +19,7 @@ from detal.detectors import Detector
 from detal.errors import DataError, DetalError
 from detal.features import expected_class_counts
 from detal.manifests import Batch, check_output, staged_folder, write_manifest_files
+from detal.notebook import notebook_table
 from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector
 from detal.runs.kept import describe, keep_curves, write_kept
@@ -53,6 +54,12 @@ class SelectResult:
     contact_sheet: Path
     selection: Selection
     run: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Where it is and what was chosen, for notebooks."""
+        facts = {"strategy": self.run["strategy"]["name"], "folder": str(self.output)}
+        table = self.selection._repr_html_()
+        return notebook_table("Run of detal select", facts) + table
 
 
 @dataclass(frozen=True, eq=False)

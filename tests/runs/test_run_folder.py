@@ -8,9 +8,9 @@ from detal.errors import DataError
 from detal.runs.kept import FOLDER, describe, read_kept
 from detal.runs.run_folder import join_batches, read_run, take_batch
 from detal.strategies import Labeled
+from tests.manifests.factories import selection_of
 from tests.runs.run_folders import as_older, write_run
 from tests.strategies.factories import pool_of
-from tests.manifests.factories import selection_of
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ def _make_pool(images: Path, pool: Path, *, number: int) -> None:
             raise SystemExit(f"not an image in {images}")
         share = rng.uniform(0.6, 0.95)
         height, width = (int(share * side) for side in source.shape[:2])
-        top, left = (rng.integers(0, s - p) for s, p in zip(source.shape, (height, width)))
+        top, left = (
+            rng.integers(0, s - p) for s, p in zip(source.shape[:2], (height, width), strict=True)
+        )
         part = source[top : top + height, left : left + width][:, :: 1 if i % 2 else -1]
         cv2.imwrite(str(pool / f"{i:05d}.jpg"), cv2.resize(part, (640, 480)))
 
