@@ -328,6 +328,7 @@ def _serve_review(session: Session, target: Path, *, port: int, open_browser: bo
     except OSError as error:
         raise ConfigError(f"port {port} must be free: {error.strerror}") from None
     typer.echo(f"review: {server.url}")
+    sys.stdout.flush()  # whoever reads through a pipe waits for the address
     _errors.print("every decision is saved at once; Ctrl-C ends the review", soft_wrap=True)
     if open_browser:
         webbrowser.open(server.url)

@@ -112,12 +112,14 @@ def test_filter_sort_and_threshold(tab: Any, report: str) -> None:
     tab.fill("#search", "0007")
     assert names(tab) == ["0007.png"]
     tab.click("text=Reset")
+    wait_until(tab, "document.getElementById('counted').textContent === '12 of 12 images'")
     assert len(names(tab)) == 12
     tab.select_option("#sort", "low")
     assert names(tab)[0] == "0010.png"  # the last one has no score
     tab.fill("#least", "1.9")
     assert names(tab) == ["0001.png", "0000.png"]
     tab.click("text=Reset")
+    wait_until(tab, "document.getElementById('counted').textContent === '12 of 12 images'")
     first = tab.locator("#gallery > li").first
     assert first.locator("svg.boxes rect:not(.halo)").count() == 2
     tab.locator("#threshold").fill("0.6")
@@ -146,6 +148,31 @@ def test_keyboard_and_large_view(tab: Any, report: str) -> None:
     assert float(tab.locator(".marker").get_attribute("cx")) > 0
     tab.locator("svg.map").click(position={"x": 10, "y": 10})
     assert "Open image" in tab.evaluate(FOCUSED)
+
+
+def test_only_cards_near_the_window_are_laid_out(tab: Any, tmp_path: Path) -> None:
+    tab.goto(write_run_report(write_run(tmp_path / "run", count=150)).as_uri())
+    tab.wait_for_selector("#gallery img")
+    height = tab.evaluate("document.documentElement.scrollHeight")
+    assert len(names(tab)) < 60
+    tab.locator("#gallery .pic").first.focus()
+    tab.keyboard.press("End")
+    wait_until(tab, f"{FOCUSED} === 'Open image 150, 0149.png'")
+    tab.wait_for_selector("#gallery > li:has-text('0149.png') img")
+    last = tab.locator("#gallery > li", has_text="0149.png")
+    assert (last.get_attribute("aria-posinset"), last.get_attribute("aria-setsize")) == (
+        "150",
+        "150",
+    )
+    assert "0000.png" not in names(tab)
+    assert tab.evaluate("document.documentElement.scrollHeight") == height
+    tab.keyboard.press("Home")
+    wait_until(tab, f"{FOCUSED} === 'Open image 1, 0000.png'")
+    tab.evaluate("window.scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    wait_until(
+        tab,
+        "document.querySelectorAll('#gallery > li:not([hidden]) [tabindex=\"0\"]').length === 1",
+    )
 
 
 def test_nothing_moves_and_nothing_is_asked_for(tab: Any, report: str) -> None:

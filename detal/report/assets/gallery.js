@@ -6,6 +6,7 @@ const detal = (() => {
   const data = JSON.parse($("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
   const list = $("gallery"), form = $("form"), dialog = $("dialog");
+  const MARGIN = 900;
   const cards = [], near = new Set();
   let shown = [], current = -1, opened = -1;
   const hooks = { status: () => true, opened: () => {}, inPlay: (i) => i < data.count, place: (i) => i };
@@ -89,7 +90,7 @@ const detal = (() => {
     const title = make("h3", {}, make("span", { class: "rank" }, place), make("span", { class: "name", title: image.n }, image.n));
     const body = make("div", { class: "body" }, title, make("div", { class: "chips" }), make("p", { class: "why", title: image.r }, image.r));
     const node = make("li", {}, pic, body);
-    node.hidden = !hooks.inPlay(i);
+    node.hidden = true;
     pic.addEventListener("click", () => open(i));
     return { node, pic, body, chips: body.children[1] };
   }
@@ -104,13 +105,37 @@ const detal = (() => {
     if (svg) svg.replaceWith(boxesPicture(data.images[i], false));
     cards[i].chips.replaceChildren(...chips(data.images[i]));
   };
-  const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      const i = Number(entry.target.dataset.i);
-      if (entry.isIntersecting) { near.add(i); fill(i); }
-      else if (near.delete(i)) cards[i].pic.replaceChildren();
+  // Only the cards near the window are laid out, however many there are: all have one height, so
+  // padding stands for the others, and nothing moves.
+  let row = { columns: 1, height: 1 }, waiting = 0;
+  function measure() {
+    const gaps = getComputedStyle(list);
+    row = { columns: gaps.gridTemplateColumns.split(" ").length,
+      height: parseFloat(getComputedStyle(cards[0].node).height) + parseFloat(gaps.rowGap) };
+  }
+  function look() {
+    waiting = 0;
+    const top = list.getBoundingClientRect().top;
+    const rows = Math.ceil(shown.length / row.columns);
+    const place = (y) => Math.min(Math.max(0, Math.floor((y - top) / row.height)), rows);
+    const first = place(-MARGIN), last = Math.min(place(innerHeight + MARGIN) + 1, rows);
+    const wanted = new Set(shown.slice(first * row.columns, last * row.columns));
+    for (const i of near) if (!wanted.has(i)) leave(i);
+    for (const i of wanted) if (!near.has(i)) {
+      near.add(i);
+      cards[i].node.hidden = false;
+      fill(i);
     }
-  }, { rootMargin: "900px 0px" });
+    list.style.setProperty("padding-top", `${first * row.height}px`);
+    list.style.setProperty("padding-bottom", `${(rows - last) * row.height + 40}px`);
+    if (!wanted.has(current) && wanted.size) mark(shown[Math.min(place(0) * row.columns, shown.length - 1)]);
+  }
+  function leave(i) {
+    near.delete(i);
+    cards[i].node.hidden = true;
+    cards[i].pic.replaceChildren();
+  }
+  const lookSoon = () => { waiting ||= requestAnimationFrame(look); };
 
   const orders = {
     rank: () => 0,
@@ -138,13 +163,16 @@ const detal = (() => {
     const all = data.images.map((_, i) => i).sort((a, b) =>
       order(data.images[a], data.images[b]) || hooks.place(a) - hooks.place(b));
     shown = all.filter((i) => fits(data.images[i], i));
-    const kept = new Set(shown);
-    for (const i of all) cards[i].node.hidden = !kept.has(i);
+    const held = document.activeElement;
+    near.forEach(leave);
     list.append(...all.map((i) => cards[i].node));
+    shown.forEach((i, k) => cards[i].node.setAttribute("aria-posinset", k + 1));
+    for (const c of cards) c.node.setAttribute("aria-setsize", shown.length);
     const total = data.images.filter((_, i) => hooks.inPlay(i)).length;
     $("counted").textContent = `${shown.length.toLocaleString("en")} of ${total.toLocaleString("en")} images`;
     $("empty").hidden = shown.length > 0;
-    if (!kept.has(current)) mark(shown.length ? shown[0] : -1);
+    look();
+    if (list.contains(held)) held.focus({ preventScroll: true });
   }
 
   // One card at a time is in the tab order; arrow keys move it.
@@ -155,6 +183,11 @@ const detal = (() => {
   }
   const setTabs = (i, value) => cards[i].node.querySelectorAll("button").forEach((b) => b.setAttribute("tabindex", value));
   function focus(i) {
+    if (!near.has(i)) {
+      const away = Math.floor(shown.indexOf(i) / row.columns) * row.height;
+      scrollTo({ top: scrollY + list.getBoundingClientRect().top + away - innerHeight / 3, behavior: "instant" });
+      look();
+    }
     mark(i);
     cards[i].pic.focus({ preventScroll: true });
     cards[i].node.scrollIntoView({ block: "nearest" });
@@ -163,11 +196,8 @@ const detal = (() => {
     const place = Math.min(Math.max(shown.indexOf(from) + by, 0), shown.length - 1);
     return shown[place];
   }
-  function columns() {
-    return getComputedStyle(list).gridTemplateColumns.split(" ").length;
-  }
   function keys(event) {
-    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns(), ArrowUp: -columns(), Home: -Infinity, End: Infinity };
+    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row.columns, ArrowUp: -row.columns, Home: -Infinity, End: Infinity };
     if (!(event.key in moves) || event.ctrlKey || event.metaKey || event.altKey || !shown.length) return;
     event.preventDefault();
     focus(step(moves[event.key]));
@@ -217,19 +247,23 @@ const detal = (() => {
   // Thumbnails come after this script in the file: pictures wait for them.
   function settle() {
     showThreshold();
-    arrange();
-    const watch = () => cards.forEach((c) => watcher.observe(c.node));
-    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", watch);
-    else watch();
+    const go = () => {
+      measure();
+      arrange();
+      addEventListener("scroll", lookSoon, { passive: true });
+      addEventListener("resize", () => { measure(); near.forEach(leave); lookSoon(); });
+    };
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", go);
+    else go();
   }
   const showThreshold = () => { $("threshold-shown").textContent = threshold().toFixed(2); };
 
   function listen() {
-    let waiting = 0;
+    let redraw = 0;
     $("threshold").addEventListener("input", () => {
       showThreshold();
-      cancelAnimationFrame(waiting);
-      waiting = requestAnimationFrame(() => {
+      cancelAnimationFrame(redraw);
+      redraw = requestAnimationFrame(() => {
         near.forEach(drawAgain);
         if ($("class").value) arrange();
       });

@@ -96,14 +96,10 @@
   }
 
   cards.forEach((_, i) => dress(i));
-  arrange();
   summarise();
   list.addEventListener("keydown", (event) => {
     const i = detal.current();
-    keys(event, i, () => {
-      const next = cards[i].node.nextElementSibling;
-      focus(next && !next.hidden ? Number(next.dataset.i) : step(1, i));
-    });
+    keys(event, i, () => focus(step(1, i)));
   });
   dialog.addEventListener("keydown", (event) => {
     const i = detal.opened();
