@@ -245,8 +245,8 @@ def _curves(view: RunView) -> list[Chart]:
 def _curves_note(view: RunView) -> str:
     if view.gain is not None and not view.gain.measured:
         return (
-            "Expected from learning curves taken for granted, one for all classes; `detal tables "
-            "build` measures them. It ranks images; it does not forecast."
+            "Expected from learning curves taken for granted, one for all classes; detal tables "
+            "build measures them. It ranks images; it does not forecast."
         )
     return (
         "AP of each class over its labelled objects, as the table measured it: dots are detectors "

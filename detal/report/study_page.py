@@ -155,5 +155,5 @@ def _chart(view: StudyView, key: tuple[str, str], curves: Sequence[CurveBand]) -
         f"{name} over {over} of {len(curves)} strategies; highest at the end: {best.strategy} "
         f"with {best.mean[-1]:.3f}"
     )
-    svg = line_chart(series, x_label=over, label=label, width=900, height=380)
+    svg = line_chart(series, x_label=over, label=label, width=620, height=310)
     return {"metric": metric, "axis": axis, "svg": svg}

@@ -167,7 +167,7 @@ def _notices(run: RunFolder) -> list[str]:
     if run.kept is None:
         return [
             "This run was written by an older detal, which kept no class balance, map, histograms "
-            "or reserve: the same `detal select` once more adds them, without scoring again."
+            "or reserve: the same detal select once more adds them, without scoring again."
         ]
     if not run.kept.selected and len(run.batch):
         return ["No map: the detector gives no image features."]
