@@ -23,6 +23,7 @@ from detal.errors import DataError
 from detal.features import expected_class_counts
 from detal.manifests import Batch, write_coco, write_csv
 from detal.report.projection import evenly_spaced, principal_plane
+from detal.reward import FittedCurves
 from detal.strategies import Candidates
 from detal.structures import Detections, Selection
 
@@ -201,10 +202,18 @@ def write_kept(folder: Path, kept: Kept, reserve: Batch) -> None:
     (target / _FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def keep_curves(folder: Path, table: object) -> None:
-    """Copy the table of category curves in the folder ``table``, if that is one."""
+def keep_curves(folder: Path, curves: FittedCurves | None, *, table: object) -> None:
+    """Keep the category curves that the strategy read.
+
+    Args:
+        folder: Of the run, with ``report_data/`` in it.
+        curves: Those that were measured for it, if there are any.
+        table: Else what its option ``table`` says: the folder of a table, or nothing.
+    """
     source = Path(table) / _CURVES if isinstance(table, str) else None
-    if source is not None and source.is_file():
+    if curves is not None:
+        curves.save(folder / FOLDER)
+    elif source is not None and source.is_file():
         shutil.copyfile(source, folder / FOLDER / _CURVES)
 
 

@@ -125,10 +125,11 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
         root=_store(config) / "tables",
         progress=start_progress,
     )
+    candidates = replace(candidates, candidates=replace(candidates.candidates, tables=tables))
     tables_s = clock() - started
     started = clock()
     selection = strategy.query(
-        replace(candidates.candidates, tables=tables),
+        candidates.candidates,
         budget=budget,
         rng=generator(config.seed, "select", config.strategy.name),
         min_distance=config.dedup.distance,
@@ -335,7 +336,11 @@ def _write(
             counts_added=expected_class_counts(detections).sum(dim=0).numpy(),
         )
         write_kept(folder, kept, reserve)
-        keep_curves(folder, config.strategy.options.get("table"))
+        keep_curves(
+            folder,
+            candidates.candidates.tables.curves,
+            table=config.strategy.options.get("table"),
+        )
         _quarantine(scored).write_csv(folder / "quarantine.csv")
     return SelectResult(
         output=output, contact_sheet=output / _PICTURE, selection=selections[0], run=run
