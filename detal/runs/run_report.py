@@ -221,8 +221,9 @@ def _panels(
     if added is not None:
         by_name = dict(zip(class_names, added.tolist(), strict=True))
         weight = np.array([by_name.get(name, 0.0) for name in table.class_names])
-    order = np.argsort(-weight, kind="stable")[:_MOST_PANELS]
-    return [curve_panel(table, int(label)) for label in order]
+    order = np.argsort(-weight, kind="stable")[:_MOST_PANELS].tolist()
+    after = {} if added is None else _after(table, class_names, added)
+    return [curve_panel(table, label, upto=1.1 * after.get(label, 0.0)) for label in order]
 
 
 def _after(

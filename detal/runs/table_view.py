@@ -172,10 +172,10 @@ def read_outlook(folder: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["gain"])
 
 
-def curve_panel(table: FittedCurves, label: int) -> CurvePanel:
-    """What to draw of the class with number ``label``."""
+def curve_panel(table: FittedCurves, label: int, *, upto: float = 0.0) -> CurvePanel:
+    """What to draw of the class with number ``label``, as far as ``upto`` objects at least."""
     now = float(table.labeled_counts[label])
-    grid = np.linspace(0, max(_BEYOND * max(now, *table.counts[:, label]), 10.0), _GRID)
+    grid = np.linspace(0, max(_BEYOND * max(now, *table.counts[:, label]), 10.0, upto), _GRID)
     everywhere = np.repeat(grid[:, None], len(table.class_names), axis=1)
     line = table.curves.ap(everywhere)[:, label]
     reach = _SIGMAS_95 * table.curves.deviation(everywhere)[:, label]

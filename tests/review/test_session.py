@@ -93,7 +93,8 @@ def test_the_manifest_holds_what_is_kept(tmp_path: Path) -> None:
     assert [image.image_id for image in run.reserve.images] == ["id0007", "id0008"]
     assert run.kept is not None
     both, owl = [[0, 0.9], [1, 0.5]], [[2, 0.8]]
-    assert run.kept.expected == [both, [], both, [], both, owl, []]
+    found = [[list(pair) for pair in image] for image in run.kept.expected]
+    assert found == [both, [], both, [], both, owl, []]
     assert [image.image_id for image in read_asked(output).images] == [*batch.selection.image_ids]
     record = json.loads((output / "run.json").read_text())["review"]
     assert record["rejected"] == ["id0001", "id0004"]

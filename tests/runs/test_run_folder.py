@@ -26,7 +26,7 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.batch.detections.boxes[1].tolist() == [12, 5, 22, 15]
     assert [image.image_id for image in run.reserve.images] == ["id0006", "id0007", "id0008"]
     assert run.kept is not None
-    assert run.kept.expected[0] == [[0, 0.9], [1, 0.5]]
+    assert [list(pair) for pair in run.kept.expected[0]] == [[0, 0.9], [1, 0.5]]
     assert len(run.kept.selected) == 9
 
 

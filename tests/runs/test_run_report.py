@@ -114,6 +114,8 @@ def test_gain_and_measured_curves(tmp_path: Path) -> None:
     # Two pictures with cat 0.9 and dog 0.5, two with owl 0.8, two with nothing.
     assert [panel.name for panel in view.panels] == ["cat", "owl", "dog"]
     assert view.after == pytest.approx({0: 51.0, 1: 21.8, 2: 11.6})
+    # Every panel reaches beyond what the batch adds, or the figure below it would be cut short.
+    assert all(panel.grid[-1] > view.after[panel.label] for panel in view.panels)
     assert "Learning curve of cat" in write_run_report(folder).read_text(encoding="utf-8")
 
 
