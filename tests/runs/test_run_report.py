@@ -11,6 +11,7 @@ from detal.runs.gallery import reason_kind
 from detal.runs.kept import FOLDER
 from detal.runs.run_folder import read_run
 from detal.runs.run_report import run_view, write_run_report
+from detal.runs.table_view import curve_panel
 from tests.runs.run_folders import as_older, write_run
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> &amp; ' \" \u2028 {{ 7*7 }}"
@@ -114,9 +115,19 @@ def test_gain_and_measured_curves(tmp_path: Path) -> None:
     # Two pictures with cat 0.9 and dog 0.5, two with owl 0.8, two with nothing.
     assert [panel.name for panel in view.panels] == ["cat", "owl", "dog"]
     assert view.after == pytest.approx({0: 51.0, 1: 21.8, 2: 11.6})
-    # Every panel reaches beyond what the batch adds, or the figure below it would be cut short.
-    assert all(panel.grid[-1] > view.after[panel.label] for panel in view.panels)
     assert "Learning curve of cat" in write_run_report(folder).read_text(encoding="utf-8")
+
+
+def test_a_panel_reaches_as_far_as_the_batch() -> None:
+    table = FittedCurves.fit(
+        ("cat",),
+        counts=np.array([[5.0], [50]]),
+        ap=np.array([[0.1], [0.4]]),
+        labeled_counts=np.array([50.0]),
+        made_of={},
+    )
+    assert curve_panel(table, 0).grid[-1] == 80
+    assert curve_panel(table, 0, upto=500.0).grid[-1] == 500
 
 
 def test_the_reserve_is_there_for_a_review_only(tmp_path: Path) -> None:
