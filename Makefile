@@ -6,13 +6,18 @@ READY := .venv/ready
 # Label Studio pins other versions of what detal needs, so it gets an environment of its own.
 LABEL_STUDIO := .venv-label-studio
 
-.PHONY: demo test check test-label-studio constraints clean
+.PHONY: demo test check test-browser test-label-studio constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# The report and review pages in Debian's Chromium (apt-get install chromium); skipped without it.
+test-browser: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
 
 check: $(READY)
 	$(BIN)/ruff check .

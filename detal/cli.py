@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from detal.config import DatasetConfig
     from detal.datasets import Problem
     from detal.loop.joining import MergeReport
+    from detal.review import Session
     from detal.runs.select import SelectResult
 
 __all__ = ["main"]
@@ -384,6 +385,82 @@ def push_label_studio(
             f"{pushed.imported} tasks imported, {pushed.there} there already; "
             f"project {project!r} {made}: {pushed.url}"
         )
+
+
+@app.command(
+    epilog="Examples: detal report runs/round1   |   detal report runs/study -o study.html"
+)
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of detal select or detal simulate.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; report.html in the folder.")
+    ] = None,
+    *,
+    debug: DebugOption = False,
+) -> None:
+    """Write one HTML file: the images and why, or a study's curves; it needs no network."""
+    _set_up(debug=debug)
+    from detal.loop.study_report import is_study, write_study_report
+    from detal.runs.run_report import write_run_report
+
+    if is_study(folder):
+        path = write_study_report(folder, output)
+    else:
+        with _progress() as progress:
+            path = write_run_report(folder, output, progress=progress)
+    typer.echo(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command(
+    epilog="Examples: detal review runs/round1   |   detal review runs/round1 --export   "
+    "(decisions are kept beside the run, the same command goes on)"
+)
+def review(
+    run: Annotated[Path, typer.Argument(help="Folder that detal select wrote.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the manifest goes; RUN-reviewed.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of the page; 0: any that is free.")] = 0,
+    *,
+    export: Annotated[
+        bool, typer.Option("--export", help="Serve nothing, write the manifest as decided.")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look through a batch on a local page: accept, reject, next best instead, then write it."""
+    _set_up(debug=debug)
+    from detal.review import open_session, write_reviewed
+    from detal.review.export import reviewed_folder
+
+    with open_session(run) as session:
+        target = output or reviewed_folder(session.run.path)
+        if export:
+            batch = write_reviewed(session.run, session.decisions, target)
+            typer.echo(f"manifest: {target} ({len(batch)} images)")
+        else:
+            _serve_review(session, target, port=port, open_browser=open_browser)
+
+
+def _serve_review(session: Session, target: Path, *, port: int, open_browser: bool) -> None:
+    """Serve until interrupted."""
+    import webbrowser
+
+    from detal.review import ReviewServer
+
+    try:
+        server = ReviewServer(session, port=port, output=target)
+    except OSError as error:
+        raise ConfigError(f"port {port} must be free: {error.strerror}") from None
+    typer.echo(f"review: {server.url}")
+    sys.stdout.flush()  # whoever reads through a pipe waits for the address
+    _errors.print("every decision is saved at once; Ctrl-C ends the review", soft_wrap=True)
+    if open_browser:
+        webbrowser.open(server.url)
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+    kept = len(session.decisions.kept)
+    typer.echo(f"{kept} images are kept so far; the same command goes on, --export writes them")
 
 
 tables = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

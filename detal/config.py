@@ -194,6 +194,8 @@ class ManifestConfig(_Section):
             ``/data=s3://bucket/data`` or ``/data=/data/local-files/?d=``.
         image_files: Whether these formats name the images where they are, or the run's folder gets
             links or copies.
+        reserve: Budget of the images that `detal review` puts in place of rejected ones, as a share
+            of the batch's own; about ten images at least; 0: none.
     """
 
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.25
@@ -202,6 +204,7 @@ class ManifestConfig(_Section):
     ] = ("coco", "csv", "yolo")
     image_prefix: str | None = None
     image_files: Literal["reference", "link", "copy"] = "reference"
+    reserve: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
 class TrainingConfig(_Section):

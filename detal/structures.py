@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detal.errors import BudgetError, DataError
+from detal.notebook import notebook_table
 
 __all__ = ["Annotations", "Budget", "BudgetUnit", "Detections", "ScoreKind", "Selection"]
 
@@ -355,3 +356,18 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def _repr_html_(self) -> str:
+        """The first images, for notebooks."""
+        numbers = self.scores.tolist(), self.costs.tolist()
+        rows = zip(self.image_ids, *numbers, self.reasons, strict=True)
+        return notebook_table(
+            "Selection",
+            {
+                "images": len(self),
+                "spent": f"{self.spent:,.1f} of {self.budget.amount:,g} {self.budget.unit}",
+            },
+            columns=("image", "score", "cost", "why"),
+            rows=rows,
+            total=len(self),
+        )

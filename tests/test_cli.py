@@ -1,8 +1,10 @@
 """The verbs that `tests/runs` does not run: what they print, and how they end."""
 
 import json
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,10 @@ import numpy as np
 import pytest
 
 from detal.cli import main
+from detal.review import open_session
+from tests.loop.test_study_report import write_study
 from tests.reward.factories import group_gains
+from tests.runs.run_folders import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,6 +79,8 @@ def test_show_config_prints_absolute_paths(
         pytest.param(["check", "nowhere.json"], 1, "nowhere.json", id="data"),
         pytest.param(["selct"], 2, "selct", id="verb"),
         pytest.param(["curves", "nowhere"], 1, "no finished round", id="study"),
+        pytest.param(["report", "nowhere"], 1, "written by detal select", id="report"),
+        pytest.param(["review", "nowhere"], 1, "written by detal select", id="review"),
     ],
 )
 def test_mistakes_end_with_a_message(
@@ -137,3 +144,34 @@ def test_tables_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [row["group"] for row in json.loads(out)["groups"]] == [1, 2]
     code, _, err = detal(capsys, "tables", "show", tmp_path)
     assert (code, "detal tables build" in err) == (1, True)
+
+
+def test_report_and_review(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    code, out, _ = detal(capsys, "report", run, "-o", tmp_path / "r.html")
+    assert (code, f"report: {tmp_path / 'r.html'}" in out) == (0, True)
+    with open_session(run) as session:
+        session.decide(0, "rejected")
+    code, out, _ = detal(capsys, "review", run, "--export")
+    assert (code, "run-reviewed (5 images)" in out) == (0, True)
+
+
+def test_report_of_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = detal(capsys, "report", write_study(tmp_path / "study"))
+    assert (code, "study/report.html" in out) == (0, True)
+
+
+def test_review_serves_until_interrupted(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "detal", "review", str(write_run(tmp_path / "run"))]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().removeprefix("review: ").strip()
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        assert b"6 images to label next" in answer.read()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "6 images are kept so far" in out
+    assert "Traceback" not in err

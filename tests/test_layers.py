@@ -10,7 +10,7 @@ import detal
 PACKAGE = Path(detal.__file__).parent
 LAYERS = [
     {"errors", "seeding"},
-    {"boxes", "config"},
+    {"boxes", "config", "notebook"},
     {"structures"},
     {"datasets", "detectors", "evaluation", "sandbox", "store"},
     {"features", "manifests", "report", "training"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"agents"},
     {"strategies"},
     {"runs"},
-    {"loop"},
+    {"loop", "review"},
     {"cli"},
     {"__init__", "__main__"},
 ]

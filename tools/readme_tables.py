@@ -157,6 +157,35 @@ def match_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def report_table(result: dict[str, Any]) -> str:
+    """Size, load and scrolling of a large report."""
+    empty = result["empty_page"]
+    rows = {
+        "file": f"{result['file_mb']:.1f} MB",
+        "written in": f"{result['writing_s']:.0f} s",
+        "first paint after": f"{result['first_paint_ms'] / 1000:.1f} s",
+        "loaded after": f"{result['load_ms'] / 1000:.1f} s",
+        "script memory": f"{result['heap_mb']:.0f} MB",
+        "main thread per frame while scrolling": f"{result['main_thread_ms_per_frame']:.0f} ms",
+        "frame, median and 95th percentile": (
+            f"{result['frame_median_ms']:.0f} and {result['frame_p95_ms']:.0f} ms (an empty page: "
+            f"{empty['frame_median_ms']:.0f} and {empty['frame_p95_ms']:.0f} ms)"
+        ),
+        "layout shift": f"{result['layout_shift']:g}",
+        "a search": f"{result['filter_ms']:.0f} ms",
+    }
+    lines = [f"| report of {result['images']:,} images | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    machine = result["machine"]
+    lines += [
+        "",
+        f"Photographs of 640 x 480; headless {result['browser']} without a GPU on "
+        f"{machine['cores']} cores ({machine['processor']}), which other work shared; commit "
+        f"{result['commit']}; `{result['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def fidelity_table(result: dict[str, Any]) -> str:
     """How far each table's word follows the true gain of mAP, best first."""
     lines = [
@@ -311,6 +340,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "match_table": match_table,
     "tables_cost": tables_cost_table,
     "agent": agent_table,
+    "report": report_table,
 }
 
 

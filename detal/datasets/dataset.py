@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detal.errors import DataError
+from detal.notebook import notebook_table
 from detal.structures import Annotations
 
 __all__ = ["IMAGE_COLUMNS", "Dataset", "Problem"]
@@ -123,3 +124,21 @@ class Dataset:
                 f"{self.name}: no image with id {missing[0]!r} ({len(missing)} missing)"
             )
         return np.array([position[image_id] for image_id in image_ids], dtype=np.int64)
+
+    def _repr_html_(self) -> str:
+        """Images, boxes and classes, for notebooks."""
+        found = self.annotations
+        counts = None if found is None else found.class_counts(len(self.class_names))
+        order = [] if counts is None else np.argsort(-counts, kind="stable").tolist()
+        return notebook_table(
+            f"Dataset {self.name}",
+            {
+                "images": len(self),
+                "boxes": None if found is None else len(found.boxes),
+                "classes": len(self.class_names),
+                "problems": len(self.problems) or None,
+            },
+            columns=() if counts is None else ("class", "objects"),
+            rows=[] if counts is None else [(self.class_names[i], int(counts[i])) for i in order],
+            total=len(order),
+        )

@@ -2,7 +2,7 @@
 
 from detal.manifests.batch import Batch, Image
 from detal.manifests.coco import write_coco
-from detal.manifests.finished import model_version, read_batch, read_record
+from detal.manifests.finished import batch_from_files, model_version, read_batch, read_record
 from detal.manifests.hand_over import (
     WRITERS,
     HandOver,
@@ -26,6 +26,7 @@ __all__ = [
     "Image",
     "ImageMode",
     "ImagePrefix",
+    "batch_from_files",
     "check_names",
     "check_output",
     "labelling_config",

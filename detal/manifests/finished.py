@@ -17,7 +17,7 @@ from detal.manifests.batch import PIXEL_DIGITS, Batch
 from detal.manifests.table import read_selection
 from detal.structures import Detections
 
-__all__ = ["model_version", "read_batch", "read_record"]
+__all__ = ["batch_from_files", "model_version", "read_batch", "read_record"]
 
 _FINGERPRINT_LENGTH = 12
 
@@ -31,8 +31,16 @@ def read_batch(run: Path) -> Batch:
         DataError: If it is no such run, or its files do not fit together.
     """
     read_record(run)
-    images, selection, expected = read_selection(run / "selection.csv")
-    file = run / "coco.json"
+    return batch_from_files(run / "selection.csv", run / "coco.json")
+
+
+def batch_from_files(table: Path, file: Path) -> Batch:
+    """The batch that `write_csv` wrote as ``table`` and `write_coco` as ``file``; see `read_batch`.
+
+    Raises:
+        DataError: If they are no such files, or do not fit together.
+    """
+    images, selection, expected = read_selection(table)
     document = parse_json(file)
     try:
         ids = [image["id"] for image in document["images"]]
@@ -42,7 +50,7 @@ def read_batch(run: Path) -> Batch:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file} must be written by detal select: {error!r}") from None
     if own_ids != list(selection.image_ids):
-        raise DataError(f"{file} must have the images of {run / 'selection.csv'}, in that order")
+        raise DataError(f"{file} must have the images of {table}, in that order")
     return Batch(
         selection=selection,
         images=images,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import DataError
+from detal.notebook import notebook_table
 from detal.reward.category_curves import CategoryCurves, fit_category_curves
 from detal.reward.json_file import floats, read_table, without_nan, write_json
 
@@ -92,6 +93,21 @@ class FittedCurves:
             exponent=curves.exponent,
             onset=curves.onset,
             covariance=np.concatenate([curves.covariance, widest[None]])[rows],
+        )
+
+    def _repr_html_(self) -> str:
+        """Where each class stands, those with most labels first, for notebooks."""
+        now, ap = self.labeled_counts, self.curves.ap(self.labeled_counts)
+        further = self.curves.ap(now + 10)
+        return notebook_table(
+            "Category curves",
+            {"classes": len(self.class_names), "variants": len(self.counts)},
+            columns=("class", "labelled", "AP", "10 more objects add"),
+            rows=[
+                (self.class_names[i], float(now[i]), float(ap[i]), float(further[i] - ap[i]))
+                for i in np.argsort(-now, kind="stable").tolist()
+            ],
+            total=len(self.class_names),
         )
 
     def save(self, folder: Path) -> None:

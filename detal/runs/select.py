@@ -10,23 +10,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from detal.config import DatasetConfig, DetectorConfig, SelectConfig
 from detal.datasets import Dataset
 from detal.detectors import Detector
-from detal.errors import DataError
+from detal.errors import DataError, DetalError
 from detal.features import expected_class_counts
 from detal.manifests import Batch, check_names, check_output, staged_folder, write_manifest_files
+from detal.notebook import notebook_table
 from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector, build_hand_over
+from detal.runs.kept import describe, keep_curves, write_kept
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
+from detal.runs.reserve import query_reserve
 from detal.runs.scoring import Scorer, StartProgress, check_needs
 from detal.runs.select_tables import check_tables, select_tables
 from detal.seeding import generator
-from detal.strategies import Needs, make_strategy, strategy_options
-from detal.structures import Selection
+from detal.strategies import Candidates, Needs, QueryStrategy, make_strategy, strategy_options
+from detal.structures import Detections, Selection
 
 __all__ = ["SelectResult", "run_select"]
 
@@ -50,6 +54,12 @@ class SelectResult:
     contact_sheet: Path
     selection: Selection
     run: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Where it is and what was chosen, for notebooks."""
+        facts = {"strategy": self.run["strategy"]["name"], "folder": str(self.output)}
+        table = self.selection._repr_html_()
+        return notebook_table("Run of detal select", facts) + table
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,26 +127,52 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
         root=_store(config) / "tables",
         progress=start_progress,
     )
+    candidates = replace(candidates, candidates=replace(candidates.candidates, tables=tables))
     tables_s = clock() - started
     started = clock()
     selection = strategy.query(
-        replace(candidates.candidates, tables=tables),
+        candidates.candidates,
         budget=budget,
         rng=generator(config.seed, "select", config.strategy.name),
         min_distance=config.dedup.distance,
         per_group=config.dedup.per_group,
     )
     selection_s = clock() - started
+    started = clock()
+    reserve = _reserve(config, strategy, candidates.candidates, selection)
     run = _record(config, inputs, scored, candidates, selection)
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
         "tables_s": round(tables_s, 3),
         "selection_s": round(selection_s, 3),
+        "reserve_s": round(clock() - started, 3),
         "scored_now": scored.scored_now,
         "read_from_store": inputs.num_images - scored.scored_now,
         "passes": [_part(record, timed=True) for record in scored.passes],
     }
-    return _write(config, inputs, scored, candidates, selection, run)
+    return _write(config, inputs, scored, candidates, (selection, reserve), run)
+
+
+def _reserve(
+    config: SelectConfig, strategy: QueryStrategy, candidates: Candidates, selection: Selection
+) -> Selection:
+    """What comes next; nothing where the strategy cannot say, for the batch itself stands."""
+    try:
+        if config.manifest.reserve and len(selection):
+            return query_reserve(
+                strategy,
+                candidates,
+                selection,
+                share=config.manifest.reserve,
+                rng=generator(config.seed, "reserve", config.strategy.name),
+                min_distance=config.dedup.distance,
+                per_group=config.dedup.per_group,
+            )
+    except DetalError as error:
+        log.warning("the review will have no images in reserve: %s", error)
+    return replace(
+        selection, image_ids=(), reasons=(), scores=np.zeros(0), costs=np.zeros(0), passed_over={}
+    )
 
 
 def _store(config: SelectConfig) -> Path:
@@ -282,20 +318,16 @@ def _write(
     inputs: _Inputs,
     scored: _ScoredInputs,
     candidates: CandidatePool,
-    selection: Selection,
+    selections: tuple[Selection, Selection],
     run: dict[str, Any],
 ) -> SelectResult:
-    """Write the run's folder in one step."""
+    """Write the run's folder in one step; ``selections`` are the batch and its reserve."""
     output = Path(config.output)
-    class_names = inputs.detector.class_names
-    chosen, detections = candidates.detections(selection.image_ids)
-    batch = Batch.of(
-        selection,
-        dataset=chosen.dataset,
-        detections=detections,
-        class_names=class_names,
-        category_ids=_category_ids(class_names, inputs.labeled, inputs.pool),
-        min_score=config.manifest.min_score,
+    (batch, detections), (reserve, of_reserve) = (
+        _batch(config, inputs, candidates, selection) for selection in selections
+    )
+    kept = describe(
+        candidates.candidates, *selections, detections=Detections.concat([detections, of_reserve])
     )
     hand_over = build_hand_over(config.manifest)
     with staged_folder(output) as folder:
@@ -306,10 +338,33 @@ def _write(
             counts_before=candidates.candidates.labeled.class_counts,
             counts_added=expected_class_counts(detections).sum(dim=0).numpy(),
         )
+        write_kept(folder, kept, reserve)
+        keep_curves(
+            folder,
+            candidates.candidates.tables.curves,
+            table=config.strategy.options.get("table"),
+        )
         _quarantine(scored).write_csv(folder / "quarantine.csv")
     return SelectResult(
-        output=output, contact_sheet=output / _PICTURE, selection=selection, run=run
+        output=output, contact_sheet=output / _PICTURE, selection=selections[0], run=run
     )
+
+
+def _batch(
+    config: SelectConfig, inputs: _Inputs, candidates: CandidatePool, selection: Selection
+) -> tuple[Batch, Detections]:
+    """What is written of a selection, and all its detections."""
+    class_names = inputs.detector.class_names
+    chosen, detections = candidates.detections(selection.image_ids)
+    batch = Batch.of(
+        selection,
+        dataset=chosen.dataset,
+        detections=detections,
+        class_names=class_names,
+        category_ids=_category_ids(class_names, inputs.labeled, inputs.pool),
+        min_score=config.manifest.min_score,
+    )
+    return batch, detections
 
 
 def _category_ids(class_names: tuple[str, ...], *datasets: Dataset | None) -> tuple[int, ...]:

@@ -10,7 +10,14 @@ import numpy as np
 from detal.report import CurvePanel, GroupBar, write_category_curves, write_group_gains
 from detal.reward import FittedCurves, GroupGains
 
-__all__ = ["draw_curves", "draw_groups", "draw_tables", "read_group_gains", "read_outlook"]
+__all__ = [
+    "curve_panel",
+    "draw_curves",
+    "draw_groups",
+    "draw_tables",
+    "read_group_gains",
+    "read_outlook",
+]
 
 _CURVES, _GROUPS = "curves", "groups"
 _CLASSES_NAMED = 2
@@ -132,7 +139,7 @@ def draw_curves(folder: Path, output: Path | None = None) -> Path:
     most = f"the {len(shown)} of {len(table.class_names)} classes with most labels, " if few else ""
     write_category_curves(
         path,
-        [_panel(table, int(label)) for label in shown],
+        [curve_panel(table, int(label)) for label in shown],
         title="AP over labelled objects",
         note=(
             f"{most}dots: detectors trained on parts of the labels; band: 95 % interval of the "
@@ -165,9 +172,10 @@ def read_outlook(folder: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["gain"])
 
 
-def _panel(table: FittedCurves, label: int) -> CurvePanel:
+def curve_panel(table: FittedCurves, label: int, *, upto: float = 0.0) -> CurvePanel:
+    """What to draw of the class with number ``label``, as far as ``upto`` objects at least."""
     now = float(table.labeled_counts[label])
-    grid = np.linspace(0, max(_BEYOND * max(now, *table.counts[:, label]), 10.0), _GRID)
+    grid = np.linspace(0, max(_BEYOND * max(now, *table.counts[:, label]), 10.0, upto), _GRID)
     everywhere = np.repeat(grid[:, None], len(table.class_names), axis=1)
     line = table.curves.ap(everywhere)[:, label]
     reach = _SIGMAS_95 * table.curves.deviation(everywhere)[:, label]

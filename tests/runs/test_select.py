@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
+from detal.runs.run_folder import read_run
+from detal.runs.run_report import write_run_report
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "sandbox.yaml"
 
@@ -70,6 +73,17 @@ def test_the_picture_is_a_picture(demo: Path) -> None:
     picture = cv2.imread(str(demo / "out" / "contact_sheet.png"))
     assert picture is not None
     assert picture.std() > 10
+
+
+def test_what_the_report_needs_is_kept(demo: Path) -> None:
+    found = read_run(demo / "out")
+    assert found.kept is not None
+    assert len(found.reserve) >= 8
+    assert not {*found.batch.selection.image_ids} & {*found.reserve.selection.image_ids}
+    assert len(found.kept.selected) == len(found.batch) + len(found.reserve)
+    assert (len(found.kept.pool), len(found.kept.labeled)) == (360, 100)
+    page = write_run_report(demo / "out", demo / "report.html").read_text(encoding="utf-8")
+    assert f"{len(found.batch)} images to label next" in page
 
 
 def test_a_reference_set_is_scored_and_counted(demo: Path) -> None:
