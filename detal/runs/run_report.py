@@ -24,7 +24,7 @@ from detal.runs.table_view import curve_panel
 
 __all__ = ["run_view", "write_run_report"]
 
-_GAIN_STRATEGIES = frozenset({"curve_greedy", "change_greedy", "variant_table"})
+_GAIN_STRATEGIES = frozenset({"curve_greedy", "change_greedy", "variant_greedy", "mgral"})
 """Strategies whose scores are the mAP (0..1) that each image is expected to add."""
 
 _MOST_PANELS = 24

@@ -10,8 +10,9 @@ from detal.reward import FittedCurves
 from detal.runs.gallery import reason_kind
 from detal.runs.kept import FOLDER
 from detal.runs.run_folder import read_run
-from detal.runs.run_report import run_view, write_run_report
+from detal.runs.run_report import _GAIN_STRATEGIES, run_view, write_run_report
 from detal.runs.table_view import curve_panel
+from detal.strategies import STRATEGIES
 from tests.runs.run_folders import as_older, write_run
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> &amp; ' \" \u2028 {{ 7*7 }}"
@@ -151,3 +152,7 @@ def test_the_reserve_is_there_for_a_review_only(tmp_path: Path) -> None:
 )
 def test_kinds_of_reasons(reason: str, kind: str) -> None:
     assert reason_kind(reason) == kind
+
+
+def test_strategies_whose_scores_are_gains_exist() -> None:
+    assert set(STRATEGIES) >= _GAIN_STRATEGIES
