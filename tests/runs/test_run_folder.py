@@ -40,7 +40,7 @@ def test_an_older_run_has_no_reserve(tmp_path: Path) -> None:
     [
         pytest.param("run.json", "{", "cannot read .*run.json", id="cut-off"),
         pytest.param("run.json", "{}", "run.json must be written by", id="empty-record"),
-        pytest.param("coco.json", '{"images": []}', "coco.json must be written by", id="other-images"),
+        pytest.param("coco.json", '{"images": []}', "coco.json must be", id="other-images"),
         pytest.param(f"{FOLDER}/data.json", "[]", "data.json must be", id="kept"),
         pytest.param(f"{FOLDER}/data.json", '{"version": 9}', "version 1", id="version"),
     ],
