@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detal.errors import StoreError
+from detal.files import replacing, write_atomic
 from detal.structures import Detections, ScoreKind
 
 __all__ = ["Store", "StoredImages", "image_keys"]
@@ -99,7 +98,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_stale()
             if not (self.folder / "about.json").exists():
-                _write_atomic(self.folder / "about.json", text.encode())
+                write_atomic(self.folder / "about.json", text.encode())
         except OSError as error:
             raise StoreError(f"cannot write the store {self.folder}: {error.strerror}") from None
 
@@ -209,11 +208,11 @@ class Store:
         return torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
 
     def _write_npy(self, name: str, matrix: NDArray[Any]) -> None:
-        with _replacing(self.folder / name) as temporary, temporary.open("wb") as file:
+        with replacing(self.folder / name) as temporary, temporary.open("wb") as file:
             np.save(file, matrix, allow_pickle=False)
 
     def _write_parquet(self, name: str, table: pl.DataFrame) -> None:
-        with _replacing(self.folder / name) as temporary:
+        with replacing(self.folder / name) as temporary:
             table.write_parquet(temporary, compression="zstd")
 
     def _remove_stale(self) -> None:
@@ -309,18 +308,3 @@ def _column(table: pl.DataFrame, name: str) -> Tensor | None:
 def _tensor(table: pl.DataFrame, columns: list[str]) -> Tensor:
     """(N, len(columns)) float32."""
     return torch.from_numpy(table.select(columns).to_numpy(order="c", writable=True))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``path``, flushed to disk, when the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    yield temporary
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    with _replacing(path) as temporary:
-        temporary.write_bytes(data)

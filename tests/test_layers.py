@@ -9,7 +9,7 @@ import detal
 
 PACKAGE = Path(detal.__file__).parent
 LAYERS = [
-    {"errors", "seeding"},
+    {"errors", "files", "seeding"},
     {"boxes", "config", "notebook"},
     {"structures"},
     {"datasets", "detectors", "evaluation", "sandbox", "store"},

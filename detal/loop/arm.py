@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.config import StrategyConfig
+from detal.files import write_json
 from detal.loop.choosing import choose_batch, choose_initial
 from detal.loop.duplicates import near_duplicate_share
 from detal.loop.study import Study, measure, train_on
-from detal.loop.units import write_json
 from detal.runs.building import build_budget
 
 __all__ = ["arm_folder", "finish_round", "initial_folder", "read_rows", "run_arm", "run_initial"]
@@ -116,7 +116,7 @@ def finish_round(
     }
     for scratch in ("train", "store"):
         shutil.rmtree(folder / scratch, ignore_errors=True)
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result, allow_nan=True)
 
 
 def _spent(study: Study, rows: NDArray[np.int64]) -> dict[str, float]:

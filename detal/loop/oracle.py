@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from detal.config import StrategyConfig
 from detal.errors import ConfigError, DataError, unknown_name
 from detal.features.detection_loss import detection_loss
+from detal.files import write_json
 from detal.runs.pool import ScoredDataset
 from detal.strategies import Candidates, MeasureSelector, Order
 from detal.strategies.scored import highest_first
@@ -77,9 +78,7 @@ def best_random_batch(
     for number, rows in enumerate(drawn):
         path = folder / f"batch-{number}.json"
         if not path.exists():
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"mean_ap": judge(rows)}), encoding="utf-8")
-            temporary.replace(path)
+            write_json(path, {"mean_ap": judge(rows)}, allow_nan=True)
         verdicts.append(json.loads(path.read_text(encoding="utf-8"))["mean_ap"])
     return drawn[int(np.argmax(verdicts))]
 

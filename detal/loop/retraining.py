@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 
 from detal.config import SimulateConfig
 from detal.errors import ConfigError
+from detal.files import write_json
 from detal.loop.arm import finish_round, initial_folder, read_rows, run_initial
 from detal.loop.study import Study, detector_of, open_study, scorer_of, truth_of
 from detal.loop.study_tables import TrainedRound, study_tables
-from detal.loop.units import Unit, claimed, recorded, run_units, write_json
+from detal.loop.units import Unit, claimed, recorded, run_units
 from detal.loop.varied_batches import Start, batch_names, varied_batches
 from detal.runs.pool import candidate_pool
 from detal.runs.scoring import StartProgress

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 import detal
 from detal.config import SimulateConfig
 from detal.errors import ConfigError
+from detal.files import write_json
 from detal.runs.provenance import commit, machine, versions
 
 __all__ = ["Unit", "claimed", "recorded", "run_units", "write_json"]
@@ -115,10 +116,3 @@ def run_units(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in one step: after a crash it is there in full or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)

@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from detal.files import write_atomic
 from detal.report.style import class_color
 
 __all__ = ["class_hex", "plural", "policy", "render", "script_json", "write_page"]
@@ -89,10 +90,7 @@ def script_json(value: Any) -> Markup:
 
 def write_page(path: Path, text: str) -> None:
     """Write a page in one step; what UTF-8 cannot hold (odd file names) becomes ``?``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(text.encode("utf-8", "replace"))
-    temporary.replace(path)
+    write_atomic(path, text.encode("utf-8", "replace"))
 
 
 def class_hex(label: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from detal.errors import ConfigError, DataError
+from detal.files import write_json
 from detal.manifests import Batch
 from detal.review.decisions import Decisions, Verdict
 from detal.runs.run_folder import RunFolder, join_batches, read_run
@@ -132,9 +132,4 @@ def _save(path: Path, images: Batch, decisions: Decisions) -> None:
         "verdicts": [[ids[row], verdict] for row, verdict in decisions.verdicts.items()],
         "replaced_by": [[ids[old], ids[new]] for old, new in decisions.replaced_by.items()],
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_json(path, record)

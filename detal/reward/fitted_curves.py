@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import DataError
+from detal.files import write_json
 from detal.notebook import notebook_table
 from detal.reward.category_curves import CategoryCurves, fit_category_curves
-from detal.reward.json_file import floats, read_table, without_nan, write_json
+from detal.reward.json_file import floats, read_table, without_nan
 
 __all__ = ["FittedCurves"]
 

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import DataError
-from detal.reward.json_file import floats, read_table, without_nan, write_json
+from detal.files import write_json
+from detal.reward.json_file import floats, read_table, without_nan
 
 __all__ = ["GroupGains", "ShrunkGains", "shrunk_gains"]
 

@@ -1,9 +1,8 @@
-"""JSON files that are there in full or not at all, and tables read from them."""
+"""Tables read from JSON files."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,19 +12,10 @@ from numpy.typing import NDArray
 
 from detal.errors import DataError, StoreError
 
-__all__ = ["floats", "read_table", "without_nan", "write_json"]
+__all__ = ["floats", "read_table", "without_nan"]
 
 Floats = NDArray[np.float64]
 Table = TypeVar("Table")
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Write a file, in one step; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def read_table(path: Path, parse: Callable[[dict[str, Any]], Table], *, kind: str) -> Table:

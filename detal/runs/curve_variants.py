@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detal.files import write_json
 from detal.reward import FittedCurves
-from detal.reward.json_file import write_json
 from detal.runs.nested import nested_subsets
 from detal.runs.scoring import ProgressCallback
 from detal.runs.table_view import draw_curves

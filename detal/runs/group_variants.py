@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 
 from detal.datasets import Dataset
 from detal.errors import ConfigError
+from detal.files import write_json
 from detal.reward import GroupGains
-from detal.reward.json_file import write_json
 from detal.runs.pseudo_labels import Teacher, joined
 from detal.runs.scoring import ProgressCallback
 from detal.runs.table_view import draw_groups

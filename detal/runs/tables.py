@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from detal.config import TablesConfig
 from detal.datasets import Dataset
 from detal.errors import ConfigError, DataError
+from detal.files import write_json
 from detal.reward import FittedCurves, GroupGains, MeasuredTables, TableName
-from detal.reward.json_file import write_json
 from detal.runs.building import build_dataset, build_detector
 from detal.runs.curve_variants import build_curves, whole_set_weights
 from detal.runs.group_variants import GroupPool, build_groups

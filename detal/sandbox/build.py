@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 
 from detal.errors import ConfigError
+from detal.files import write_json
 from detal.sandbox.digits import CLASS_NAMES, class_prior, handwriting
 from detal.sandbox.scenes import MAX_DIGITS, draw_scene, render
-from detal.sandbox.writer import Row, SplitWriter, write_json
+from detal.sandbox.writer import Row, SplitWriter
 from detal.seeding import generator
 
 __all__ = ["SPLITS", "Sandbox", "draw_image", "make_sandbox", "split_sizes"]

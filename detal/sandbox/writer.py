@@ -13,7 +13,7 @@ import numpy as np
 
 from detal.sandbox.digits import CLASS_NAMES
 
-__all__ = ["Row", "SplitWriter", "write_json"]
+__all__ = ["Row", "SplitWriter"]
 
 Row = dict[str, Any]
 
@@ -98,10 +98,3 @@ def _append(spool: TextIO, row: Row) -> None:
 def _copy(spool: TextIO, out: TextIO) -> None:
     spool.seek(0)
     shutil.copyfileobj(spool, out)
-
-
-def write_json(path: Path, content: Row) -> None:
-    """Write a small file at once or not at all."""
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)

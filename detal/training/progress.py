@@ -6,13 +6,13 @@ import hashlib
 import itertools
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from detal.errors import ConfigError, StoreError
+from detal.files import write_atomic
 
 __all__ = [
     "EARLY_FOLDER",
@@ -25,7 +25,6 @@ __all__ = [
     "early_weights",
     "file_digest",
     "learning_rate_factor",
-    "write_atomic",
 ]
 
 How = Literal["trained", "resumed", "restarted", "finished"]
@@ -179,13 +178,3 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             state.update(block)
     return state.hexdigest()
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever interrupts."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

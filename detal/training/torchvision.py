@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from detal.datasets.dataset import Dataset
 from detal.detectors.weights import fingerprint, resolve_device
 from detal.errors import ConfigError, DataError, DetectorError
+from detal.files import write_atomic
 from detal.seeding import generator, seed_torch
 from detal.training.progress import (
     TrainRecord,
@@ -26,7 +27,6 @@ from detal.training.progress import (
     digest,
     early_weights,
     learning_rate_factor,
-    write_atomic,
 )
 from detal.training.torchvision_data import (
     Sample,

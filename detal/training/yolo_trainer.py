@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from detal.errors import DetectorError
+from detal.files import write_atomic
 from detal.seeding import generator
 from detal.training.progress import (
     StopReason,
     early_weights,
     learning_rate_factor,
-    write_atomic,
 )
 from detal.training.yolo_data import YoloData
 

@@ -1,6 +1,7 @@
 import pytest
 
 from detal.errors import ConfigError, StoreError
+from detal.files import write_atomic
 from detal.training.progress import (
     TrainRecord,
     check_amounts,
@@ -8,7 +9,6 @@ from detal.training.progress import (
     digest,
     file_digest,
     learning_rate_factor,
-    write_atomic,
 )
 
 
