@@ -339,6 +339,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "measures_cost": cost_table,
     "match_table": match_table,
     "tables_cost": tables_cost_table,
+    "fidelity_sandbox": fidelity_table,
+    "fidelity_early": fidelity_table,
     "agent": agent_table,
     "report": report_table,
 }
