@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import detal
 from detal.datasets import Dataset
 
-__all__ = ["commit", "content_hashes", "dataset_digest", "machine", "versions"]
+__all__ = ["commit", "content_hashes", "dataset_digest", "machine", "rounded", "versions"]
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "polars")
 
@@ -81,3 +82,14 @@ def dataset_digest(dataset: Dataset, hashes: Sequence[str]) -> str:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def rounded(value: Any) -> Any:
+    """The same JSON value with numbers to six digits, None in place of NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

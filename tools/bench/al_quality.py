@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shlex
 import shutil
 import sys
@@ -24,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from detal.config import SimulateConfig, load_config  # noqa: E402
 from detal.loop.simulate import run_simulation  # noqa: E402
+from detal.runs.provenance import rounded  # noqa: E402
 
 STUDIES = {"sandbox": "sandbox_quick", "aquarium": "aquarium", "bccd": "bccd"}
 RESULTS = ROOT / "data" / "results"
@@ -77,14 +77,14 @@ def result_of(config: SimulateConfig, summary: dict[str, Any]) -> dict[str, Any]
             name: {
                 "options": _options(config, name),
                 "curve": [
-                    {key: _rounded(point[field]) for key, field in POINT.items()}
+                    {key: rounded(point[field]) for key, field in POINT.items()}
                     for point in figures["points"]
                 ],
-                **_rounded({key: value for key, value in figures.items() if key != "points"}),
+                **rounded({key: value for key, value in figures.items() if key != "points"}),
             }
             for name, figures in summary["strategies"].items()
         },
-        "win_matrix": _rounded(summary["win_matrix"]),
+        "win_matrix": rounded(summary["win_matrix"]),
         "command": shlex.join(["python", "tools/bench/al_quality.py", *sys.argv[1:]]),
         "runs": runs,
         "commit": runs[-1]["commit"],
@@ -95,17 +95,6 @@ def result_of(config: SimulateConfig, summary: dict[str, Any]) -> dict[str, Any]
 def _options(config: SimulateConfig, label: str) -> dict[str, Any]:
     found = next((s for s in config.strategies if s.label == label), None)
     return {} if found is None else {"name": found.name, **found.options}
-
-
-def _rounded(value: Any) -> Any:
-    """The same value with numbers to six digits."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 6) if math.isfinite(value) else None
-    return value
 
 
 if __name__ == "__main__":

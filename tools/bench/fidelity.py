@@ -38,6 +38,7 @@ from detal.loop.retraining import (  # noqa: E402
 )
 from detal.loop.study import Study, open_study  # noqa: E402
 from detal.loop.varied_batches import batch_names  # noqa: E402
+from detal.runs.provenance import rounded  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 
 STUDIES = {"sandbox": "sandbox_fidelity", "aquarium": "aquarium", "bccd": "bccd"}
@@ -142,8 +143,8 @@ def result_of(study: Study, work: Retrainings) -> dict[str, Any]:
         "commit": runs[-1]["commit"],
         "machine": runs[-1]["machine"],
     }
-    rounded: dict[str, Any] = _rounded(found)
-    return rounded
+    figures: dict[str, Any] = rounded(found)
+    return figures
 
 
 def best_table(tables: dict[str, Any]) -> str | None:
@@ -156,17 +157,6 @@ def _figures(result: dict[str, Any]) -> dict[str, Any]:
     """What was labelled; the seed of the training makes no difference to it."""
     counts = result["batch_class_counts"]
     return {"images": result["batch_images"], "boxes": sum(counts), "class_counts": counts}
-
-
-def _rounded(value: Any) -> Any:
-    """The same value with numbers to six digits, None in place of NaN."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 6) if np.isfinite(value) else None
-    return value
 
 
 def figure_of(result: dict[str, Any]) -> Figure:

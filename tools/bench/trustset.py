@@ -35,7 +35,7 @@ from detal.datasets import Dataset, open_dataset  # noqa: E402
 from detal.evaluation import Predictions, batch_class_ap, build_match_table  # noqa: E402
 from detal.runs.building import build_dataset, build_detector  # noqa: E402
 from detal.runs.pool import in_detector_order  # noqa: E402
-from detal.runs.provenance import commit, machine  # noqa: E402
+from detal.runs.provenance import commit, machine, rounded  # noqa: E402
 from detal.runs.scoring import open_store, score_into_store  # noqa: E402
 from detal.runs.training import detector_config, train_detector  # noqa: E402
 from detal.seeding import generator  # noqa: E402
@@ -107,7 +107,7 @@ def _merge(results: Path, name: str, found: dict[str, Any]) -> None:
     if name == "gain":
         whole["rare_third_gain_over_entropy"] = found.pop("gain")
     whole[name] = found
-    path.write_text(json.dumps(_rounded(whole), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    path.write_text(json.dumps(rounded(whole), indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(path)
 
 
@@ -474,17 +474,6 @@ def _trained_ap(
     )
     ones = np.ones((1, len(test)), dtype=np.int64)
     return np.asarray(batch_class_ap(table, ones)[0].mean(axis=1))
-
-
-def _rounded(value: Any) -> Any:
-    """The same value with numbers to six digits, None in place of NaN."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 6) if np.isfinite(value) else None
-    return value
 
 
 if __name__ == "__main__":
