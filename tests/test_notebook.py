@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from detal.datasets import IMAGE_COLUMNS, Dataset
+from detal.loop import MergeReport
 from detal.notebook import notebook_table
 from detal.reward import FittedCurves
 from detal.runs.select import SelectResult
@@ -76,3 +77,25 @@ def test_result_of_a_run() -> None:
     found = texts(result._repr_html_())
     assert found[1] == f"strategy random · folder /runs/{EVIL}"
     assert "Selection" in found
+
+
+def test_merge_report() -> None:
+    report = MergeReport(
+        round_idx=2,
+        asked=3,
+        added=("a", EVIL),
+        changed=(),
+        unchanged=(),
+        missing=("c",),
+        extra=(),
+        other_size=(),
+        new_classes=(),
+        boxes=5,
+        problems=(),
+        labeled_images=12,
+        labeled_boxes=40,
+    )
+    found = texts(report._repr_html_())
+    assert found[:2] == ["Round 2", "asked 3 · labelled now 12 · boxes 40"]
+    assert found[found.index("new") + 1 :][:2] == ["2", f"a, {EVIL}"]
+    assert found[found.index("missing") + 1 :][:2] == ["1", "c"]

@@ -16,6 +16,7 @@ from detal.errors import DataError
 from detal.loop.asked import Asked, match_images
 from detal.loop.labeled_set import IMAGE_ID, ROUND, LabeledSet, fitted, rounded_xywh
 from detal.manifests import Image
+from detal.notebook import notebook_table
 from detal.structures import Annotations
 
 __all__ = ["MergeReport", "join"]
@@ -73,6 +74,25 @@ class MergeReport:
     def to_dict(self) -> dict[str, Any]:
         """The report for JSON."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """What came and what is left to do, for notebooks."""
+        lists = {
+            "new": self.added,
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "missing": self.missing,
+            "not asked for": self.extra,
+            "of another size": self.other_size,
+            "new classes": self.new_classes,
+            "problems": [f"{p.file} {p.where}: {p.message}" for p in self.problems],
+        }
+        return notebook_table(
+            f"Round {self.round_idx}",
+            {"asked": self.asked, "labelled now": self.labeled_images, "boxes": self.labeled_boxes},
+            columns=("", "number", "the first"),
+            rows=[(name, len(found), ", ".join(found[:3])) for name, found in lists.items()],
+        )
 
 
 def join(before: LabeledSet, asked: Asked, returned: Dataset) -> tuple[LabeledSet, MergeReport]:
