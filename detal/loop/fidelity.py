@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from detal.errors import DataError
@@ -39,21 +38,30 @@ _SAMPLES = 2000
 _LEVELS = (0.025, 0.975)
 
 
-def spearman(first: Floats, second: Floats) -> float:
+def spearman(first: Floats, second: Floats) -> Floats:
     """Rank correlation in [-1, 1], ties at their mean rank.
 
     Args:
-        first: (K,) numbers.
-        second: (K,) numbers.
+        first: (..., K) numbers.
+        second: (..., K) numbers.
 
     Returns:
-        NaN where one of them does not vary or holds a NaN.
+        (...) correlations over the last axis; NaN where one of the two does not vary there or holds
+        a NaN. Compares all pairs of K.
     """
-    values = np.stack([first, second])
-    if np.isnan(values).any() or (values == values[:, :1]).all(axis=1).any():
-        return float("nan")
-    ranks = [pl.Series(row).rank("average").to_numpy() for row in values]
-    return float(np.corrcoef(ranks)[0, 1])
+    ranks = [_centred_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
+    norms = [np.sqrt((rank**2).sum(axis=-1)) for rank in ranks]
+    size = norms[0] * norms[1]
+    common = (ranks[0] * ranks[1]).sum(axis=-1)
+    known = (size > 0) & ~np.isnan(first).any(axis=-1) & ~np.isnan(second).any(axis=-1)
+    return np.where(known, common / np.where(size > 0, size, 1.0), np.nan)
+
+
+def _centred_ranks(values: Floats) -> Floats:
+    """Mean ranks less their mean, exact multiples of one half."""
+    below = (values[..., None, :] < values[..., :, None]).sum(axis=-1)
+    above = (values[..., None, :] > values[..., :, None]).sum(axis=-1)
+    return np.asarray((below - above) / 2.0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,14 @@ class Ceiling:
 
     reliability_of_one: float
     reliability_of_mean: float
+
+    @staticmethod
+    def of(reliability_of_one: float, repeats: int) -> Ceiling:
+        """What the mean of ``repeats`` is worth; see the module."""
+        one = reliability_of_one
+        # Below zero, where the formula has a pole, the repeats share nothing.
+        mean = repeats * one / (1 + (repeats - 1) * one) if one > 0 else min(one, 0.0)
+        return Ceiling(reliability_of_one=one, reliability_of_mean=mean)
 
     @property
     def rho(self) -> float:
@@ -90,11 +106,13 @@ def noise_ceiling(true: Floats) -> Ceiling:
     repeats = true.shape[1]
     if repeats < 2:
         raise DataError(f"a noise ceiling needs at least two repeats, got {repeats}")
-    pairs = itertools.combinations(true.T, 2)
-    one = float(np.mean([spearman(a, b) for a, b in pairs]))
-    # Below zero, where the formula has a pole, the repeats share nothing.
-    mean = repeats * one / (1 + (repeats - 1) * one) if one > 0 else min(one, 0.0)
-    return Ceiling(reliability_of_one=one, reliability_of_mean=mean)
+    return Ceiling.of(float(_agreement(true)), repeats)
+
+
+def _agreement(true: Floats) -> Floats:
+    """(...) mean rank correlation of two repeats of ``true`` (..., K, r)."""
+    pairs = itertools.combinations(np.moveaxis(true, -1, 0), 2)
+    return np.asarray(np.mean([spearman(a, b) for a, b in pairs], axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,14 +157,15 @@ def compare_tables(
         DataError: If there are fewer than two repeats.
     """
     draws = rng.integers(0, len(true), size=(_SAMPLES, len(true)))
-    ceilings = np.array([noise_ceiling(true[rows]).rho for rows in draws])
     whole = noise_ceiling(true)
+    agreement = _agreement(true[draws])
+    ceilings = np.array([Ceiling.of(one, true.shape[1]).rho for one in agreement.tolist()])
     by_class = [noise_ceiling(class_true[:, :, c]) for c in range(len(class_names))]
     figures = {}
     for name, predicted in tables.items():
         mean = true.mean(axis=1)
-        rho = spearman(predicted.gain, mean)
-        sampled = np.array([spearman(predicted.gain[rows], mean[rows]) for rows in draws])
+        rho = float(spearman(predicted.gain, mean))
+        sampled = spearman(predicted.gain[draws], mean[draws])
         figures[name] = {
             "rho": _number(rho),
             "rho_interval": _interval(sampled),
@@ -173,7 +192,7 @@ def _by_class(
     if predicted is None:
         return {"classes": None, "class_rho_mean": None}
     mean = true.mean(axis=1)  # (K, C)
-    rho = np.array([spearman(predicted[:, c], mean[:, c]) for c in range(len(class_names))])
+    rho = spearman(predicted.T, mean.T)
     classes = {
         name: {"rho": _number(value), "share_of_ceiling": _number(value / ceiling.rho)}
         for name, value, ceiling in zip(class_names, rho.tolist(), ceilings, strict=True)
