@@ -334,6 +334,7 @@ def _saved(efficiency: dict[str, Any] | None) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scoring": scoring_table,
     "al_quality_sandbox": quality_table,
+    "al_quality_measures": quality_table,
     "al_quality_aquarium": quality_table,
     "al_quality_bccd": quality_table,
     "measures_cost": cost_table,
