@@ -296,8 +296,8 @@ def test_outlook_by_hand(table: Path) -> None:
     assert gains == sorted(gains, reverse=True)
     curves = FittedCurves.load(table).curves
     row = next(row for row in rows if row["class"] == "class 3 $x")
-    now = curves.top[3] - curves.drop[3] * 4**-curves.exponent
-    later = curves.top[3] - curves.drop[3] * 14**-curves.exponent
+    now = curves.top[3] - curves.drop[3] * (1 + 3 / curves.onset) ** -curves.exponent
+    later = curves.top[3] - curves.drop[3] * (1 + 13 / curves.onset) ** -curves.exponent
     assert row["labeled"] == 3
     assert row["ap"] == pytest.approx(now)
     assert row["gain"] == pytest.approx(later - now)
