@@ -342,6 +342,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "tables_cost": tables_cost_table,
     "fidelity_sandbox": fidelity_table,
     "fidelity_early": fidelity_table,
+    "fidelity_bccd": fidelity_table,
     "agent": agent_table,
     "report": report_table,
 }
