@@ -44,6 +44,7 @@ class _Section(BaseModel):
 
 
 PathText = Annotated[str, Field(min_length=1)]
+DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 # Another model or amount keeps the other keys of its section; another dataset or strategy does not.
 _MERGED = {"detector", "budget"}
@@ -309,7 +310,7 @@ class SelectConfig(_Section):
     output: PathText
     store: PathText | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: DeviceName = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
     shard_size: Annotated[int, Field(ge=1)] = 1024
@@ -365,7 +366,7 @@ class SimulateConfig(_Section):
     detector: DetectorConfig = DetectorConfig()
     output: PathText
     workers: Annotated[int, Field(ge=1)] = 1
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: DeviceName = "auto"
 
 
 class TablesConfig(_Section):
@@ -392,7 +393,7 @@ class TablesConfig(_Section):
     detector: DetectorConfig = DetectorConfig()
     output: PathText
     seed: Annotated[int, Field(ge=0)] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: DeviceName = "auto"
 
 
 class ObjectsConfig(_Section):
@@ -447,7 +448,7 @@ class TrustSetConfig(_Section):
     output: PathText
     store: PathText | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: DeviceName = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
 
