@@ -147,7 +147,7 @@ def test_keyboard_and_large_view(tab: Any, report: str) -> None:
     wait_until(tab, f"{FOCUSED} === 'Open image 3, 0002.png'")
     assert float(tab.locator(".marker").get_attribute("cx")) > 0
     tab.locator("svg.map").click(position={"x": 10, "y": 10})
-    assert "Open image" in tab.evaluate(FOCUSED)
+    wait_until(tab, f"({FOCUSED} || '').includes('Open image')")
 
 
 def test_only_cards_near_the_window_are_laid_out(tab: Any, tmp_path: Path) -> None:

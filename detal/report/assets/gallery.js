@@ -190,7 +190,7 @@ const detal = (() => {
     }
     mark(i);
     cards[i].pic.focus({ preventScroll: true });
-    cards[i].node.scrollIntoView({ block: "nearest" });
+    cards[i].node.scrollIntoView({ block: "nearest", behavior: "instant" });
   }
   function step(by, from = current) {
     const place = Math.min(Math.max(shown.indexOf(from) + by, 0), shown.length - 1);
