@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
-from torch import Tensor
 
 from detal.agents import (
     Baseline,
     Chosen,
     Episode,
+    Policy,
     RewardWeights,
     Seen,
     Trained,
@@ -33,22 +32,25 @@ from detal.agents import (
 )
 from detal.agents.reinforce import ReinforceConfig
 from detal.errors import ConfigError, unknown_name
-from detal.features import aggregate
-from detal.features.expected_objects import expected_objects
-from detal.reward import CategoryCurves, FittedCurves, batched
+from detal.reward import CategoryCurves, FittedCurves, GroupGains, batched
+from detal.strategies.agent_inputs import seen_of, trust_column
+from detal.strategies.agent_trust import trust_policy
 from detal.strategies.candidates import Candidates
 from detal.strategies.change_table import output_change_table
 from detal.strategies.fill import Choice, Order, fill
 from detal.strategies.options import check_integer, check_number
-from detal.strategies.strategy import MeasureSelector
+from detal.strategies.strategy import MeasureSelector, Needs
 from detal.strategies.table_greedy import curve_table, greedy
-from detal.structures import Budget, Detections
+from detal.strategies.trust import membership_where_known, trusted_share
+from detal.strategies.variant_table import measured_groups, variant_table
+from detal.structures import Budget
 
-__all__ = ["acquisition_scores", "mgral"]
+__all__ = ["mgral"]
 
 log = logging.getLogger(__name__)
 
-Reward = Literal["curve", "change"]
+Reward = Literal["curve", "change", "variant"]
+Teacher = Literal["greedy", "trustset"]
 
 _LEAST_COST = 1e-9
 _SMALLEST_SHORTLIST = 64
@@ -62,6 +64,7 @@ def mgral(  # noqa: PLR0913 - the options of a strategy are its arguments
     table: str | None = None,
     weights: Mapping[str, float] | None = None,
     trust: str | None = None,
+    teacher: Teacher = "greedy",
     shortlist: float = 10.0,
     iterations: int | None = None,
     rollouts: int | None = None,
@@ -86,49 +89,61 @@ def mgral(  # noqa: PLR0913 - the options of a strategy are its arguments
     than greedy does.
 
     Args:
-        reward: ``curve`` (see `curve_greedy`) or ``change`` (see `change_greedy`; at most 1,024
-            detections of the reference set).
-        table: Folder of a table that ``detal tables build`` wrote, for ``curve``.
+        reward: ``curve`` (see `curve_greedy`), ``change`` (see `change_greedy`; at most 1,024
+            detections of the reference set) or ``variant`` (see `variant_greedy`).
+        table: Folder of a table that ``detal tables build`` wrote, for ``curve`` and ``variant``.
         weights: Of the terms of the reward, ``{table: 1, trust: 0, diversity: 0, cost: 0}``.
-        trust: Column of the metadata with the trust of each image, 0 to 1.
+        trust: Column of the metadata with the trust of each image, 0 to 1; by default the share of
+            its expected objects that teach (see `trustset`), if ``weights.trust`` is above 0.
+        teacher: ``greedy`` on the table, or ``trustset``: the policy first learns to pick the
+            TrustSet of the labelled images, as in BRAL-T, and goes on from there; with
+            ``iterations: 0`` that is all that it learns.
         shortlist: Candidates looked at, in budgets; at least 64 images.
         iterations: Policy gradient steps at most; by default 40, or 60 for up to 32 candidates.
         rollouts: Batches drawn per step; by default 8 to 16, or 64 for up to 32 candidates.
         passes: Walks over the candidates per batch while training; by default 8.
-        imitation: Steps of imitating greedy first; by default 40, none for up to 32 candidates or
-            with ``start_from``.
+        imitation: Steps of imitating greedy first; by default 40, none for up to 32 candidates,
+            with ``start_from`` or another teacher.
         baseline: ``leave_one_out``, ``moving_average`` or ``none``.
         swaps: Rounds of local search after the agent, reported apart.
         start_from: Folder of a saved policy, of an earlier round or another dataset, to go on with.
         save_to: Folder for the policy, its learning curve and ``agent.json``; by default nowhere.
     """
-    if reward not in get_args(Reward):
-        raise ConfigError(unknown_name("reward", str(reward), get_args(Reward)))
+    for name, value, known in (
+        ("reward", reward, get_args(Reward)),
+        ("teacher", teacher, get_args(Teacher)),
+    ):
+        if value not in known:
+            raise ConfigError(unknown_name(name, str(value), known))
     if reward == "change" and table is not None:
-        raise ConfigError("table is the curves' and goes with reward: curve")
+        raise ConfigError("table goes with reward: curve or variant, not with change")
     check_number("shortlist", shortlist, at_least=1)
     check_integer("swaps", swaps, at_least=0)
+    goes_on = start_from is not None or teacher != "greedy"
     given = {
         "iterations": iterations,
         "rollouts": rollouts,
         "passes": passes,
-        "imitation": 0 if imitation is None and start_from is not None else imitation,
+        "imitation": 0 if imitation is None and goes_on else imitation,
     }
     for option, least in (("iterations", 0), ("rollouts", 2), ("passes", 1), ("imitation", 0)):
         if given[option] is not None:
             check_integer(option, given[option], at_least=least)
+    ReinforceConfig(baseline=baseline)
+    folder = None if table is None else Path(table)
     settings = _Settings(
         reward=reward,
-        curves=None if table is None else FittedCurves.load(Path(table)),
-        weights=_weights(weights, trust),
+        curves=FittedCurves.load(folder) if folder and reward == "curve" else None,
+        groups=GroupGains.load(folder) if folder and reward == "variant" else None,
+        weights=_weights(weights),
         trust=trust,
+        teacher=teacher,
         shortlist=shortlist,
         config={"baseline": baseline, **{k: v for k, v in given.items() if v is not None}},
         swaps=swaps,
         start_from=None if start_from is None else Path(start_from),
         save_to=None if save_to is None else Path(save_to),
     )
-    ReinforceConfig(baseline=baseline)
     if settings.start_from is not None:
         load_policy(settings.start_from)
 
@@ -137,15 +152,18 @@ def mgral(  # noqa: PLR0913 - the options of a strategy are its arguments
             return
         yield from _select(candidates, budget, rng, settings)
 
-    return MeasureSelector(select=select)
+    measures = reward == "variant" and folder is None
+    return MeasureSelector(select=select, needs=Needs(tables=("groups",) if measures else ()))
 
 
 @dataclass(frozen=True, eq=False)
 class _Settings:
     reward: Reward
     curves: FittedCurves | None
+    groups: GroupGains | None
     weights: RewardWeights
     trust: str | None
+    teacher: Teacher
     shortlist: float
     config: dict[str, Any]
     swaps: int
@@ -166,9 +184,10 @@ def _select(
     amount = budget.amount * (1 + _FIT_TOLERANCE)
     state, offered = table.start(), np.zeros(len(candidates), dtype=bool)
     if costs.min() <= amount:
-        seen = _seen(candidates, costs, settings)
+        seen = seen_of(candidates, costs=costs, trust=_trust(candidates, rng, settings))
         known = fill(greedy(table, candidates, budget, rng), candidates, budget=budget).index
-        index, chosen = _learn(table, seen, known, budget.amount, rng, settings)
+        policy = _first_policy(candidates, rng, settings)
+        index, chosen = _learn(table, seen, known, budget.amount, rng, settings, policy=policy)
         worth = f"batch worth {100 * chosen.ratio:.4g} % of greedy's"
         for rank, candidate in enumerate(index[chosen.batch].tolist(), start=1):
             gain = float(table.marginal_gain(state, np.array([candidate]))[0])
@@ -195,6 +214,8 @@ def _learn(
     amount: float,
     rng: np.random.Generator,
     settings: _Settings,
+    *,
+    policy: Policy | None,
 ) -> tuple[NDArray[np.int64], Chosen]:
     """The candidates of the shortlist, and what the agent chose among them."""
     started = time.monotonic()
@@ -216,8 +237,6 @@ def _learn(
         trust=short.trust,
     )
     config = replace(sensible_config(len(index)), **settings.config)
-    policy = None if settings.start_from is None else load_policy(settings.start_from)
-    log.info("mgral: learning to choose among %d of %d candidates", len(index), len(seen))
     trained = train(episode, config=config, rng=rng, policy=policy)
     chosen = choose(trained, episode, rng=rng)
     if settings.swaps:
@@ -273,21 +292,54 @@ def _save(folder: Path, trained: Trained, episode: Episode, chosen: Chosen, seco
     save_policy(folder, trained.policy, trained_on=about)
 
 
-def _weights(given: Mapping[str, float] | None, trust: str | None) -> RewardWeights:
+def _first_policy(
+    candidates: Candidates, rng: np.random.Generator, settings: _Settings
+) -> Policy | None:
+    """The policy to go on with on the pool."""
+    policy = None if settings.start_from is None else load_policy(settings.start_from)
+    if settings.teacher == "greedy":
+        return policy
+    labeled, membership = membership_where_known(candidates)
+    taught = trust_policy(
+        labeled,
+        membership,
+        class_names=candidates.class_names,
+        config=sensible_config(len(membership)),
+        rng=rng,
+        policy=policy,
+    )
+    log.info(
+        "mgral: taught to pick the TrustSet of %d labelled images; its picks hold %.3g %% of their "
+        "objects in it, all images together %.3g %%",
+        len(membership),
+        max(point.held_out for point in taught.curve if point.held_out is not None),
+        100 * membership.mean(),
+    )
+    return taught.policy
+
+
+def _weights(given: Mapping[str, float] | None) -> RewardWeights:
     known = [field.name for field in fields(RewardWeights)]
     for name, value in (given or {}).items():
         if name not in known:
             raise ConfigError(unknown_name("term of the reward", str(name), known))
         check_number(f"weights.{name}", value)
-    weights = RewardWeights(**(given or {}))
-    if weights.trust and trust is None:
-        raise ConfigError("weights.trust needs trust, the metadata column that holds it")
-    return weights
+    return RewardWeights(**(given or {}))
+
+
+def _trust(
+    candidates: Candidates, rng: np.random.Generator, settings: _Settings
+) -> NDArray[np.float64] | None:
+    if settings.trust is not None:
+        return trust_column(candidates, settings.trust)
+    return trusted_share(candidates, rng=rng) if settings.weights.trust else None
 
 
 def _table(candidates: Candidates, rng: np.random.Generator, settings: _Settings) -> Any:
     if settings.reward == "change":
         return output_change_table(candidates, rng, most_references=_MOST_REFERENCES)
+    if settings.reward == "variant":
+        return variant_table(measured_groups(settings.groups, candidates), candidates)
     classes = candidates.class_names
     return curve_table(
         candidates,
@@ -296,44 +348,3 @@ def _table(candidates: Candidates, rng: np.random.Generator, settings: _Settings
         if settings.curves is None
         else settings.curves.for_classes(classes),
     )
-
-
-def _seen(candidates: Candidates, costs: NDArray[np.float64], settings: _Settings) -> Seen:
-    with_features = candidates.image_features is not None
-    return Seen(
-        costs=costs,
-        objects=expected_objects(candidates.chunks(), num_images=len(candidates)),
-        num_classes=len(candidates.class_names),
-        image_features=candidates.require_features("mgral") if with_features else None,
-        acquisition=np.column_stack([candidates.map(score) for score in _ACQUISITION]),
-        trust=None if settings.trust is None else _trust(candidates, settings.trust),
-    )
-
-
-def acquisition_scores(detections: Detections) -> NDArray[np.float64]:
-    """(B, 3) summed and mean doubt ``4 p (1 - p)`` of the boxes, and their highest score."""
-    return np.column_stack([score(detections).numpy() for score in _ACQUISITION])
-
-
-def _doubt(seen: Detections) -> Tensor:
-    # In float64: what is summed must not depend on the chunk.
-    return 4 * seen.scores.double() * (1 - seen.scores.double())
-
-
-_ACQUISITION: tuple[Callable[[Detections], Tensor], ...] = (
-    lambda seen: aggregate(_doubt(seen), seen, how="sum"),
-    lambda seen: aggregate(_doubt(seen), seen, how="mean"),
-    lambda seen: aggregate(seen.scores, seen, how="max", empty_score=0.0),
-)
-
-
-def _trust(candidates: Candidates, column: str) -> NDArray[np.float64]:
-    known = candidates.metadata
-    if known is None or column not in known.columns:
-        columns = [] if known is None else known.columns
-        raise ConfigError(unknown_name("metadata column", column, columns))
-    if not known[column].dtype.is_numeric():
-        raise ConfigError(f"trust must be a column of numbers, {column} is {known[column].dtype}")
-    values = np.asarray(known[column].cast(pl.Float64).fill_null(np.nan), dtype=np.float64)
-    candidates.refuse(~((values >= 0) & (values <= 1)), "trust must be a number in [0, 1]")
-    return values

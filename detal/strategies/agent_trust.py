@@ -12,16 +12,17 @@ from detal.agents import Episode, Policy, ReinforceConfig, RewardWeights, Seen, 
 from detal.errors import DataError
 from detal.features.expected_objects import expected_objects
 from detal.reward import CategoryCurves, CurveTable, Novelty
-from detal.strategies.agent import acquisition_scores
-from detal.strategies.candidates import Candidates
+from detal.strategies.agent_inputs import acquisition_scores
+from detal.strategies.candidates import Labeled
 
 __all__ = ["trust_policy"]
 
 
 def trust_policy(
-    candidates: Candidates,
+    labeled: Labeled,
     membership: NDArray[np.float64],
     *,
+    class_names: tuple[str, ...],
     config: ReinforceConfig,
     rng: np.random.Generator,
     policy: Policy | None = None,
@@ -30,15 +31,15 @@ def trust_policy(
 
     In the spirit of BRAL-T (Cui et al., arXiv 2604.12303): membership needs labels, so a policy
     learns on the labelled set to tell members by what can be seen without labels, and is then used
-    on the pool (`detal.agents.save_policy`, then ``mgral`` with ``start_from``, and
-    ``iterations: 0`` for the trust alone). The reward is the mean membership of the picks; warm
-    start shows the TrustSet itself, the surest members first. The curve table that it sees counts
-    nothing as labelled. A detector is surer of images it was trained on, so outputs of one that was
-    not trained on them (``candidates.labeled.detections`` of a variant) carry over better.
+    on the pool (``mgral`` with ``teacher: trustset``). It may pick half of the images; the reward
+    is the mean membership of the picks, and warm start shows those of highest membership. The curve
+    table that it sees counts nothing as labelled. A detector is surer of images it was trained on,
+    so images that it was not trained on carry over better.
 
     Args:
-        candidates: Whose ``labeled`` images are learned from.
+        labeled: The images that are learned from.
         membership: (L,) 0..1, of the TrustSet; more than 0 for some.
+        class_names: C names, in label order.
         config: Hyper-parameters.
         rng: Source of everything random.
         policy: One to go on with.
@@ -46,7 +47,6 @@ def trust_policy(
     Raises:
         DataError: If no labelled image is scored, or membership does not fit.
     """
-    labeled = candidates.labeled
     if labeled.detections is None:
         raise DataError("trust_policy needs labelled images and what the detector says about them")
     seen = labeled.detections()
@@ -58,23 +58,22 @@ def trust_policy(
             f"> 0, got shape {values.shape}"
         )
     chunk = [(np.arange(count), seen)]
-    classes = candidates.class_names
     table = CurveTable(
-        CategoryCurves.prior(len(classes)),
-        counts=np.zeros(len(classes), dtype=np.int64),
+        CategoryCurves.prior(len(class_names)),
+        counts=np.zeros(len(class_names), dtype=np.int64),
         objects=expected_objects(chunk, num_images=count, informativeness="entropy"),
-        class_names=classes,
+        class_names=class_names,
         novelty=None
         if labeled.image_features is None
         else Novelty(labeled.image_features, None, rng),
     )
-    members = np.argsort(-values, kind="stable")[: int((values > 0).sum())]
+    members = np.argsort(-values, kind="stable")[: min(int((values > 0).sum()), (count + 1) // 2)]
     episode = Episode(
         table=table,
         seen=Seen(
             costs=np.ones(count),
             objects=expected_objects(chunk, num_images=count),
-            num_classes=len(classes),
+            num_classes=len(class_names),
             image_features=labeled.image_features,
             acquisition=acquisition_scores(seen),
         ),

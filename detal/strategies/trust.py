@@ -18,6 +18,7 @@ from detal.structures import Annotations, Detections
 from detal.trustset import (
     Judge,
     TrustModel,
+    TrustSet,
     TrustSetOptions,
     build_trust_set,
     distrusted,
@@ -28,11 +29,18 @@ from detal.trustset import (
     training_rows,
 )
 
-__all__ = ["fit_trust_of", "trust_of_candidates", "trusted_objects"]
+__all__ = [
+    "fit_trust_of",
+    "membership_where_known",
+    "trust_of_candidates",
+    "trusted_objects",
+    "trusted_share",
+]
 
 log = logging.getLogger(__name__)
 
 _DEFAULTS = TrustSetOptions()
+_LEAST_BOXES = 1e-9
 
 
 def fit_trust_of(
@@ -60,21 +68,8 @@ def fit_trust_of(
     Raises:
         ConfigError: If nothing is labelled.
     """
-    seen, truth = _known(candidates)
-    num_classes = len(candidates.class_names)
-    judges = [Judge(seen)]
-    slopes = (curves or CategoryCurves.prior(num_classes)).slope(
-        candidates.labeled.class_counts.astype(np.float64)
-    )
-    trust_set = build_trust_set(
-        score_objects(judges, truth),
-        truth,
-        num_classes=num_classes,
-        options=options,
-        slopes=slopes,
-        features=matched_features(seen, truth),
-        distrusted=distrusted(find_suspicious(judges, truth), num_objects=len(truth.labels)),
-    )
+    _, seen, truth = _known(candidates)
+    trust_set = _trust_set(candidates, seen, truth, options=options, curves=curves)
     rows = training_rows(seen, truth, trust_set, rng=rng)
     if not rows.enough:
         log.warning(
@@ -84,6 +79,56 @@ def fit_trust_of(
         )
         return None
     return fit_trust(rows)
+
+
+def _trust_set(
+    candidates: Candidates,
+    seen: Detections,
+    truth: Annotations,
+    *,
+    options: TrustSetOptions,
+    curves: CategoryCurves | None = None,
+) -> TrustSet:
+    num_classes = len(candidates.class_names)
+    judges = [Judge(seen)]
+    slopes = (curves or CategoryCurves.prior(num_classes)).slope(
+        candidates.labeled.class_counts.astype(np.float64)
+    )
+    return build_trust_set(
+        score_objects(judges, truth),
+        truth,
+        num_classes=num_classes,
+        options=options,
+        slopes=slopes,
+        features=matched_features(seen, truth),
+        distrusted=distrusted(find_suspicious(judges, truth), num_objects=len(truth.labels)),
+    )
+
+
+def membership_where_known(
+    candidates: Candidates, *, options: TrustSetOptions = _DEFAULTS
+) -> tuple[Labeled, NDArray[np.float64]]:
+    """The L labelled images that `fit_trust_of` learns on, and what of each is in the TrustSet.
+
+    Returns:
+        The images, and (L,) the share of their objects that are members; 0 without objects.
+
+    Raises:
+        ConfigError: If nothing is labelled.
+    """
+    labeled, seen, truth = _known(candidates)
+    trust_set = _trust_set(candidates, seen, truth, options=options)
+    image = truth.image_index
+    members = np.bincount(image, weights=trust_set.member, minlength=len(truth))
+    return labeled, members / np.maximum(np.bincount(image, minlength=len(truth)), 1)
+
+
+def trusted_share(
+    candidates: Candidates, *, rng: np.random.Generator, options: TrustSetOptions = _DEFAULTS
+) -> NDArray[np.float64]:
+    """(P,) share in 0..1 of the objects expected in each candidate that teach."""
+    trusted = trust_of_candidates(candidates, rng=rng, options=options)
+    return np.clip(trusted / np.maximum(candidates.expected_boxes, _LEAST_BOXES), 0, 1)
 
 
 def trusted_objects(
@@ -129,11 +174,11 @@ def _image_of(bundles: Bundles) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(bundles)), np.diff(bundles.offsets))
 
 
-def _known(candidates: Candidates) -> tuple[Detections, Annotations]:
+def _known(candidates: Candidates) -> tuple[Labeled, Detections, Annotations]:
     for labeled in (candidates.reference, candidates.labeled):
         known = None if labeled is None else _outputs(labeled)
-        if known is not None:
-            return known
+        if labeled is not None and known is not None:
+            return labeled, *known
     raise ConfigError(
         "trust needs labelled images, and there are none: use `entropy`, or `core_set` for the "
         "first batch"

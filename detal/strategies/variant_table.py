@@ -20,6 +20,7 @@ from detal.structures import Budget
 
 __all__ = [
     "candidate_amounts",
+    "measured_groups",
     "nearest_groups",
     "unit_features",
     "variant_greedy",
@@ -57,16 +58,26 @@ def variant_greedy(
     def select(candidates: Candidates, budget: Budget, rng: np.random.Generator) -> Order:
         if len(candidates) == 0:
             return
-        gains = candidates.tables.groups if read is None else read
-        if gains is None:
-            raise ConfigError(
-                "variant_greedy needs gains of groups of candidates: name a folder that `detal "
-                "tables build` wrote for a pool as `table`, or use curve_greedy"
-            )
+        gains = measured_groups(read, candidates)
         made = variant_table(gains, candidates, informativeness=informativeness)
         yield from greedy(made, candidates, budget, rng)
 
     return MeasureSelector(select=select, needs=Needs(tables=("groups",) if read is None else ()))
+
+
+def measured_groups(read: GroupGains | None, candidates: Candidates) -> GroupGains:
+    """``read``, or else what the run measured.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
+    gains = candidates.tables.groups if read is None else read
+    if gains is None:
+        raise ConfigError(
+            "the variant table needs gains of groups of candidates: name a folder that `detal "
+            "tables build` wrote for a pool as `table`, or use the curve table"
+        )
+    return gains
 
 
 def variant_table(

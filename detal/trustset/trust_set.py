@@ -25,6 +25,7 @@ Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
 _SAMPLE = 2048
+_ROUNDING = 1e-6  # of a cosine in float32
 
 
 @dataclass(frozen=True)
@@ -195,11 +196,15 @@ def _without_copies(
 
 
 def _usual_distance(unit: NDArray[np.float32]) -> float:
-    """Median cosine distance to the nearest neighbour among (a sample of) objects with features."""
+    """Median cosine distance to the nearest neighbour among (a sample of) objects with features.
+
+    0 where it is nothing but rounding.
+    """
     known = unit[unit.any(axis=1)]
     known = known[:: max(1, len(known) // _SAMPLE)]
     if len(known) < 2:
         return 0.0
     similarity = known @ known.T
     np.fill_diagonal(similarity, -1.0)
-    return float(np.median(1 - similarity.max(axis=1)))
+    distance = float(np.median(1 - similarity.max(axis=1)))
+    return distance if distance > _ROUNDING else 0.0

@@ -86,11 +86,11 @@ def test_guards_free_places_for_others() -> None:
     ("options", "message"),
     [
         ({"reward": "loss"}, "unknown reward 'loss'"),
-        ({"reward": "change", "table": "x"}, "goes with reward: curve"),
+        ({"reward": "change", "table": "x"}, "goes with reward: curve or variant"),
         ({"baseline": "critic"}, "unknown baseline 'critic'"),
         ({"weights": {"gain": 1}}, "unknown term of the reward 'gain'"),
         ({"weights": {"table": -1}}, r"weights\.table must be a number >= 0"),
-        ({"weights": {"trust": 1}}, "needs trust, the metadata column"),
+        ({"teacher": "nobody"}, "unknown teacher 'nobody'"),
         ({"shortlist": 0.5}, "shortlist must be a number >= 1"),
         ({"rollouts": 1}, "rollouts must be an integer >= 2"),
         ({"start_from": "nowhere"}, r"folder with policy\.json, found none: nowhere"),
@@ -125,7 +125,7 @@ class TestTrustPolicy:
         pool = random_pool(20, labeled=24)
         membership = (np.arange(24) % 3 == 2).astype(float)
         config = replace(sensible_config(24), iterations=15, rollouts=16, imitation=25)
-        trained = trust_policy(pool, membership, config=config, rng=rng)
+        trained = trust_policy(pool.labeled, membership, class_names=pool.class_names, config=config, rng=rng)
         assert trained.curve[-1].held_out is not None
         assert trained.curve[-1].held_out > 80
         assert 2 * membership[trained.best].mean() > 1.8
@@ -134,6 +134,18 @@ class TestTrustPolicy:
         pool = random_pool(20, labeled=4)
         for wrong in (np.ones(3), np.zeros(4), np.full(4, 2.0)):
             with pytest.raises(DataError, match="membership must be 4 numbers"):
-                trust_policy(pool, wrong, config=sensible_config(4), rng=rng)
+                trust_policy(
+                    pool.labeled,
+                    wrong,
+                    class_names=pool.class_names,
+                    config=sensible_config(4),
+                    rng=rng,
+                )
         with pytest.raises(DataError, match="needs labelled images"):
-            trust_policy(pool_of([[]]), np.ones(1), config=sensible_config(4), rng=rng)
+            trust_policy(
+                pool_of([[]]).labeled,
+                np.ones(1),
+                class_names=pool.class_names,
+                config=sensible_config(4),
+                rng=rng,
+            )
