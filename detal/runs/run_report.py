@@ -164,6 +164,10 @@ def _details(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def _notices(run: RunFolder) -> list[str]:
+    return [*_lacks(run), *run.run.get("notes", [])]
+
+
+def _lacks(run: RunFolder) -> list[str]:
     if run.kept is None:
         return [
             "This run was written by an older detal, which kept no class balance, map, histograms "

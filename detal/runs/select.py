@@ -23,6 +23,7 @@ from detal.notebook import notebook_table
 from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector, build_hand_over
 from detal.runs.kept import describe, keep_curves, write_kept
+from detal.runs.notes import noted
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
 from detal.runs.reserve import query_reserve
@@ -130,17 +131,22 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     candidates = replace(candidates, candidates=replace(candidates.candidates, tables=tables))
     tables_s = clock() - started
     started = clock()
-    selection = strategy.query(
-        candidates.candidates,
-        budget=budget,
-        rng=generator(config.seed, "select", config.strategy.name),
-        min_distance=config.dedup.distance,
-        per_group=config.dedup.per_group,
-    )
+    choosing = start_progress("choosing the batch")
+    choosing(0, 1)
+    with noted() as notes:
+        selection = strategy.query(
+            candidates.candidates,
+            budget=budget,
+            rng=generator(config.seed, "select", config.strategy.name),
+            min_distance=config.dedup.distance,
+            per_group=config.dedup.per_group,
+        )
+    choosing(1, 1)
     selection_s = clock() - started
     started = clock()
     reserve = _reserve(config, strategy, candidates.candidates, selection)
     run = _record(config, inputs, scored, candidates, selection)
+    run["notes"] = notes
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
         "tables_s": round(tables_s, 3),

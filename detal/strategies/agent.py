@@ -242,13 +242,13 @@ def _learn(
     if settings.swaps:
         chosen = swapped(chosen, episode, rng=rng, rounds=settings.swaps)
     seconds = time.monotonic() - started
-    _say(chosen, trained, len(index), seconds)
+    _say(chosen, trained, len(index))
     if settings.save_to is not None:
         _save(settings.save_to, trained, episode, chosen, seconds)
     return index, chosen
 
 
-def _say(chosen: Chosen, trained: Trained, looked_at: int, seconds: float) -> None:
+def _say(chosen: Chosen, trained: Trained, looked_at: int) -> None:
     level = logging.WARNING if chosen.ratio < 1 - 1e-9 else logging.INFO
     swaps = (
         f", {100 * chosen.unswapped_gain:.4g} before swaps"
@@ -258,7 +258,7 @@ def _say(chosen: Chosen, trained: Trained, looked_at: int, seconds: float) -> No
     log.log(
         level,
         "mgral: %d images worth %.4g points of mAP by the table (%s%s), greedy's %.4g: %.4g %% of "
-        "it; %d candidates, %d steps, %.1f s%s",
+        "it; %d candidates, %d steps%s",
         len(chosen.batch),
         100 * chosen.gain,
         chosen.source,
@@ -267,7 +267,6 @@ def _say(chosen: Chosen, trained: Trained, looked_at: int, seconds: float) -> No
         100 * chosen.ratio,
         looked_at,
         max(trained.curve[-1].step, 0),
-        seconds,
         "; greedy on the same table (curve_greedy, change_greedy) has the better batch"
         if level == logging.WARNING
         else "",

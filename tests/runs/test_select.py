@@ -110,6 +110,18 @@ def test_another_strategy_needs_no_inference(demo: Path) -> None:
     assert record["timings"]["read_from_store"] > 100
 
 
+def test_what_a_strategy_says_is_shown_and_kept(demo: Path) -> None:
+    quick = ("strategy.imitation=2", "strategy.iterations=1", "strategy.shortlist=1")
+    result = run("--config", CONFIG, "strategy.name=mgral", *quick, "output=agent", cwd=demo)
+    assert result.returncode == 0, result.stderr
+    [note] = json.loads((demo / "agent" / "run.json").read_text(encoding="utf-8"))["notes"]
+    assert "points of mAP by the table" in note
+    assert "greedy's" in note
+    assert note in result.stderr
+    page = write_run_report(demo / "agent").read_text(encoding="utf-8")
+    assert "points of mAP by the table" in page
+
+
 def test_views_are_scored_once_and_recorded(demo: Path) -> None:
     arguments = ["-c", CONFIG, "strategy=cald", "strategy.views=[flip, rotate]"]
     for again in (False, True):

@@ -10,8 +10,10 @@ import pytest
 
 from detal.agents import load_policy, sensible_config
 from detal.errors import ConfigError, DataError
+from detal.reward import MeasuredTables
 from detal.strategies import make_strategy
 from detal.strategies.agent_trust import trust_policy
+from detal.strategies.trust import trusted_share
 from detal.structures import Budget
 from tests.strategies.factories import pool_of, random_pool
 
@@ -72,6 +74,38 @@ def test_change_table_as_the_reward() -> None:
     assert not any("prior curve" in reason for reason in selection.reasons)
 
 
+def test_variant_table_as_the_reward() -> None:
+    pool = random_pool(30)
+    selection = ask(pool, Budget(4), reward="variant")
+    assert len(selection) == 4
+    assert not any("prior curve" in reason for reason in selection.reasons)
+    needed = make_strategy("mgral", reward="variant").needs.tables
+    assert needed == ("groups",)
+    with pytest.raises(ConfigError, match="needs gains of groups"):
+        ask(replace(pool, tables=MeasuredTables()), Budget(4), reward="variant")
+
+
+def test_a_policy_taught_by_the_trustset_goes_on_to_the_pool(caplog) -> None:
+    with caplog.at_level(logging.INFO, logger="detal"):
+        selection = ask(random_pool(30, labeled=24), Budget(4), teacher="trustset", iterations=0)
+    assert len(selection) == 4
+    [said] = [r.getMessage() for r in caplog.records if "taught to pick" in r.getMessage()]
+    assert "labelled images; its picks hold" in said
+    unlabeled = replace(pool_of([[(0, 0.5)]] * 4), reference=None)
+    with pytest.raises(ConfigError, match="trust needs labelled images"):
+        ask(unlabeled, Budget(2), teacher="trustset")
+
+
+def test_trust_is_computed_where_no_column_is_named() -> None:
+    pool = random_pool(30, labeled=24)
+    shares = trusted_share(pool, rng=np.random.default_rng(0))
+    assert ((shares >= 0) & (shares <= 1)).all()
+    options = {"weights": {"table": 0, "trust": 1}, "iterations": 30, "rollouts": 32}
+    selection = ask(pool, Budget(4), imitation=0, **options)
+    place = [pool.image_ids.tolist().index(name) for name in selection.image_ids]
+    assert shares[place].mean() > np.median(shares)
+
+
 def test_guards_free_places_for_others() -> None:
     pool = pool_of([[(0, 0.5)]] * 6, features=np.repeat(np.eye(3), 2, axis=0))
     strategy = make_strategy("mgral", **QUICK)
@@ -125,7 +159,9 @@ class TestTrustPolicy:
         pool = random_pool(20, labeled=24)
         membership = (np.arange(24) % 3 == 2).astype(float)
         config = replace(sensible_config(24), iterations=15, rollouts=16, imitation=25)
-        trained = trust_policy(pool.labeled, membership, class_names=pool.class_names, config=config, rng=rng)
+        trained = trust_policy(
+            pool.labeled, membership, class_names=pool.class_names, config=config, rng=rng
+        )
         assert trained.curve[-1].held_out is not None
         assert trained.curve[-1].held_out > 80
         assert 2 * membership[trained.best].mean() > 1.8
