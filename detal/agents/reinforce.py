@@ -49,6 +49,7 @@ BASELINES: tuple[str, ...] = get_args(Baseline)
 _IMITATED_AT_ONCE = 2
 _EXPLORED = 32
 _FEW = 200
+_MANY = 2000
 _CANDIDATES_AT_ONCE = 16_384
 
 
@@ -135,12 +136,15 @@ def sensible_config(num_candidates: int) -> ReinforceConfig:
 
     Up to 32 candidates are explored from scratch, with many rollouts: an agent that starts as
     greedy stays greedy. Among more, chance finds nothing as good as greedy, and the agent starts
-    from there; rollouts are as many as keep a step cheap.
+    from there; rollouts are as many as keep a step cheap. With thousands, where greedy is hard to
+    beat, steps and passes are fewer too.
     """
     if num_candidates <= _EXPLORED:
         return ReinforceConfig(imitation=0, rollouts=64, iterations=60, entropy_weight=1.5)
     if num_candidates <= _FEW:
         return ReinforceConfig(rollouts=16, imitation=20, iterations=15, evaluate_every=3)
+    if num_candidates > _MANY:
+        return ReinforceConfig(rollouts=8, passes=4, imitation=20, iterations=20)
     rollouts = min(max(_CANDIDATES_AT_ONCE // num_candidates, 8), 16)
     return ReinforceConfig(rollouts=rollouts)
 
