@@ -277,18 +277,91 @@ def agent_table(result: dict[str, Any]) -> str:
             ),
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    count = max((len(rows) for rows in groups.values()), default=0)
-    notes = [f"Gain by a prior curve table of synthetic pools, up to {count} seeds each."]
-    for cost in result.get("cost", []):
-        notes.append(
-            f"{cost['images']:,} candidates and a batch of {cost['batch']}: {cost['cpu_s']:.0f} "
-            f"CPU seconds ({cost['seconds']:.0f} by the clock, {cost['threads']} threads, load "
+    machine = result["machine"]
+    lines += [
+        "",
+        "Gain by a prior curve table of synthetic pools, 3 seeds each. What its parts bring, in "
+        "percent of greedy:",
+        "",
+        "| variant | where greedy is misled | 30 boxes of 300 images |",
+        "|---|---|---|",
+    ]
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for row in result.get("ablations", []):
+        variants.setdefault(row["variant"], []).append(row)
+    lines += [
+        f"| {name} | {_percent(_mean(rows, 'misled'))} | {_percent(_mean(rows, 'pool'))} |"
+        for name, rows in variants.items()
+    ]
+    lines += ["", *_agent_notes(result)]
+    for study, figures in result.get("true_map", {}).items():
+        lines += ["", *_true_map(study, figures)]
+    lines += [
+        "",
+        f"{machine['processor']}, {machine['cores']} cores; commit {result['commit']}; "
+        f"`{result['command']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _agent_notes(result: dict[str, Any]) -> list[str]:
+    """Shortlist, other pools and cost, a sentence each."""
+    shortlists: dict[int, list[dict[str, Any]]] = {}
+    for row in result.get("shortlists", []):
+        shortlists.setdefault(row["times_the_batch"], []).append(row)
+    across = result.get("across", [])
+    return [
+        "30 boxes of 1,000 images, by candidates looked at, % of greedy: "
+        + ", ".join(
+            f"{_percent(_mean(rows, 'to_greedy'))} with {_mean(rows, 'candidates'):.0f}"
+            for rows in shortlists.values()
+        )
+        + ".",
+        "On another pool, % of greedy there: "
+        + ", ".join(
+            f"{_percent(_mean(across, key))} {key.replace('_', ' ')}"
+            for key in ("untrained_3_steps", "carried_over", "carried_over_3_steps", "trained_here")
+        )
+        + ".",
+        *(
+            f"{cost['images']:,} candidates and a batch of {cost['batch']}: {cost['seconds']:.0f} "
+            f"seconds by the clock, {cost['cpu_s']:.0f} of CPU ({cost['threads']} threads, load "
             f"{cost['load'][0]:g}), {cost['peak_mib']:,} MiB, {_percent(cost['to_greedy'])} % of "
             "greedy."
-        )
-    machine = result["machine"]
-    notes.append(f"{machine['processor']}; commit {result['commit']}; `{result['command']}`.")
-    return "\n".join([*lines, "", " ".join(notes)]) + "\n"
+            for cost in result.get("cost", [])
+        ),
+    ]
+
+
+def _true_map(study: str, figures: dict[str, Any]) -> list[str]:
+    """True mAP of the agent and of what it is compared with."""
+    shown = ("curve_greedy", "trustset", "entropy_mean", "ppal", "cald", "random")
+    rows = {
+        name: row
+        for name, row in figures["strategies"].items()
+        if name.startswith("mgral") or name in shown
+    }
+    lines = [
+        f"| {study} | mAP, area over boxes | rarest third | minus `curve_greedy` | minus random |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["mAP"]):
+        cells = [
+            f"{100 * row['mAP']:.1f}",
+            f"{100 * row['rare_third_AP']:.1f}",
+            *(_interval(row["minus"].get(other), sign="+") for other in ("curve_greedy", "random")),
+        ]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"{len(figures['seeds'])} seeds, {figures['rounds']} rounds of "
+        f"{_amount(figures['budget'])}; points of mAP; commits {', '.join(figures['commits'])}.",
+    ]
+    return lines
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> float:
+    return sum(float(row[key]) for row in rows) / max(len(rows), 1)
 
 
 def _percent(ratio: float) -> str:

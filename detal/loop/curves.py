@@ -10,7 +10,7 @@ Shapes: R rounds, S seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "StopRule",
     "area_under",
     "bootstrap_mean",
+    "common_areas",
     "expected_gain",
     "labels_to_reach",
     "stopping_point",
@@ -102,6 +103,18 @@ def area_under(curve: Curve, *, start: float, end: float) -> float:
     x = np.concatenate([[start], inside, [end]])
     y = np.interp(x, curve.spent, curve.metric)
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (end - start))
+
+
+def common_areas(curves: Mapping[str, Mapping[int, Curve]]) -> dict[str, dict[int, float]]:
+    """Area of each strategy's curve of each seed, over the range that all of that seed cover."""
+    areas: dict[str, dict[int, float]] = {name: {} for name in curves}
+    for seed in sorted({seed for by_seed in curves.values() for seed in by_seed}):
+        arms = {name: by_seed[seed] for name, by_seed in curves.items() if seed in by_seed}
+        start = max(float(curve.spent[0]) for curve in arms.values())
+        end = min(float(curve.spent[-1]) for curve in arms.values())
+        for name, curve in arms.items():
+            areas[name][seed] = area_under(curve, start=start, end=end)
+    return areas
 
 
 def labels_to_reach(curve: Curve, target: float) -> float:

@@ -19,6 +19,7 @@ from detal.loop.curves import (
     StopRule,
     area_under,
     bootstrap_mean,
+    common_areas,
     expected_gain,
     labels_to_reach,
     stopping_point,
@@ -93,7 +94,7 @@ def summarise(points: pl.DataFrame, *, stop: StopRule | None = None) -> dict[str
         for metric in ("mean_ap", "ap50", "rare_third_ap")
         if not points[metric].is_nan().any()  # the test set lacks the classes it is about
     }
-    areas = {key: _areas(value) for key, value in curves.items()}
+    areas = {key: common_areas(value) for key, value in curves.items()}
     main = ("boxes", "mean_ap")
     names = points["strategy"].unique().sort().to_list()
     return {
@@ -138,18 +139,6 @@ def _curves(points: pl.DataFrame, *, axis: str, metric: str) -> dict[str, dict[i
             metric=arm[metric].to_numpy(),
         )
     return curves
-
-
-def _areas(curves: dict[str, dict[int, Curve]]) -> dict[str, dict[int, float]]:
-    """Area of every arm over the range that all arms of its seed cover."""
-    areas: dict[str, dict[int, float]] = {name: {} for name in curves}
-    for seed in sorted({seed for by_seed in curves.values() for seed in by_seed}):
-        arms = {name: by_seed[seed] for name, by_seed in curves.items() if seed in by_seed}
-        start = max(float(curve.spent[0]) for curve in arms.values())
-        end = min(float(curve.spent[-1]) for curve in arms.values())
-        for name, curve in arms.items():
-            areas[name][seed] = area_under(curve, start=start, end=end)
-    return areas
 
 
 def _interval(values: Iterable[float], *purpose: str) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """The agent beside greedy, chance and the optimum, by table gain; what its parts bring; its cost.
 
     python tools/bench/agent.py                                   # data/results/agent.json
-    python tools/bench/agent.py --quality data/results/al_quality_sandbox.json
+    python tools/bench/agent.py --quality data/results/al_quality_*sandbox.json
 
 Category curve tables of synthetic pools: long-tailed classes, clusters of near-duplicates, budgets
-in images and in boxes. ``--quality`` copies the true mAP of a study that has an arm ``mgral``.
+in images and in boxes. ``--quality`` adds the true mAP of a study, which may be in several files:
+arms that were run apart, from the same start models.
 The file is written after each measurement, and the same command goes on where it was stopped;
 ``--again SECTION`` measures one anew.
 """
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from detal.agents import (  # noqa: E402
     swapped,
     train,
 )
+from detal.loop.curves import Curve, common_areas, win_matrix  # noqa: E402
 from detal.runs.provenance import commit, machine, versions  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 from tests.agents import worlds  # noqa: E402
@@ -60,6 +62,7 @@ MISLED = {
     "complementary classes": worlds.complementary_classes,
     "awkward costs": worlds.awkward_costs,
 }
+METRICS = ("mAP", "rare_third_AP")
 LARGE = [(300, 30), (1000, 100)]
 SWAP_ROUNDS = 200
 
@@ -68,7 +71,9 @@ def main() -> None:
     """Measure what is missing, write the file after each section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=TARGET)
-    parser.add_argument("--quality", type=Path, help="result file of tools/bench/al_quality.py")
+    parser.add_argument(
+        "--quality", type=Path, nargs="+", help="result files of tools/bench/al_quality.py"
+    )
     parser.add_argument("--again", nargs="*", default=[], choices=SECTIONS)
     parser.add_argument("--one", type=int, nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -86,7 +91,8 @@ def main() -> None:
                 rows.append(label | measure())
                 write(args.output, result)
     if args.quality:
-        result["true_map"] = true_map(json.loads(args.quality.read_text("utf-8")))
+        study = args.quality[0].stem.split("_")[-1]
+        result.setdefault("true_map", {})[study] = true_map(args.quality)
     write(args.output, result)
     print(args.output)
 
@@ -347,19 +353,45 @@ def cost_of_one(images: int, batch: int) -> dict[str, Any]:
     }
 
 
-def true_map(study: dict[str, Any]) -> dict[str, Any]:
-    """Area under the mAP curve over boxes of each arm of a study."""
-    if "mgral" not in study["strategies"]:
-        sys.exit("the study must have an arm mgral")
+def true_map(files: list[Path]) -> dict[str, Any]:
+    """Area under the curves over boxes of each arm, and its difference from greedy and chance."""
+    studies = [json.loads(path.read_text("utf-8")) for path in files]
+    points: dict[str, list[dict[str, Any]]] = {}
+    for study in studies:
+        points |= {name: figures["curve"] for name, figures in study["strategies"].items()}
+    starts = {(p["seed"], p["mAP"]) for rows in points.values() for p in rows if p["round"] == 0}
+    if len(starts) != len({seed for seed, _ in starts}):
+        sys.exit(f"arms of one study must start from the same models, found mAP {sorted(starts)}")
+    last = min(study["rounds"] for study in studies)
+    areas = {metric: common_areas(curves(points, metric, last)) for metric in METRICS}
+    wins = win_matrix(areas["mAP"], rng=generator(0, "wins"))
     return {
-        "study": study["command"],
-        "seeds": study["seeds"],
-        "area_over_boxes": {
-            name: figures["area"]["boxes"]["mean_ap"]
-            for name, figures in study["strategies"].items()
+        "commands": [study["command"] for study in studies],
+        "commits": [study["commit"] for study in studies],
+        "seeds": studies[0]["seeds"],
+        "rounds": last,
+        "budget": studies[0]["budget"],
+        "strategies": {
+            name: {
+                **{metric: float(np.mean([*by[name].values()])) for metric, by in areas.items()},
+                "minus": {other: asdict(wins[name][other]) for other in wins[name]},
+            }
+            for name in points
         },
-        "minus": {"mgral": study["win_matrix"]["mgral"]},
     }
+
+
+def curves(
+    points: dict[str, list[dict[str, Any]]], metric: str, last: int
+) -> dict[str, dict[int, Curve]]:
+    """Curve of a metric over boxes up to round ``last``, by strategy and seed."""
+    result: dict[str, dict[int, Curve]] = {}
+    for name, rows in points.items():
+        for seed in sorted({row["seed"] for row in rows}):
+            mine = [row for row in rows if row["seed"] == seed and row["round"] <= last]
+            spent, values = (np.array([row[key] for row in mine]) for key in ("boxes", metric))
+            result.setdefault(name, {})[seed] = Curve(name, seed, spent, values)
+    return result
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Job]]] = {
