@@ -17,7 +17,6 @@ from detal.errors import DataError
 from detal.loop.curves import (
     Curve,
     StopRule,
-    area_under,
     bootstrap_mean,
     common_areas,
     expected_gain,
