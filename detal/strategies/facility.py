@@ -216,7 +216,7 @@ def _highest(points: Floats, others: Floats) -> Floats:
 
 def _lazy_greedy(cover: _Cover, size: int, rng: np.random.Generator) -> Order:
     """Largest gain first; when nothing gains any more, the rest at random."""
-    queue = LazyQueue(cover.gains, costs=np.ones(size), rng=rng)
+    queue = LazyQueue(cover.gains, costs=np.ones(size), order=rng.permutation(size))
     rank = 0
     while (index := queue.best()) >= 0 and (gain := queue.gain(index)) > 0:
         rank += 1

@@ -34,23 +34,23 @@ class LazyQueue:
     """Candidates by gain per cost.
 
     Only a front of the highest bounds is looked at until it falls below all others, so a pick costs
-    the size of the front and, now and then, O(P). Equal candidates come in a random order.
+    the size of the front and, now and then, O(P).
 
     Args:
         gains: (n,) present gains of the candidates ``index`` (n,); none may rise between picks.
         costs: (P,) >= 0.
-        rng: Draws the order of the candidates.
+        order: (P,) each candidate once: equal ones come in this order, as far as both are in front.
 
     Attributes:
         base: (P,) added to the gains; a caller may lower it between picks.
     """
 
     def __init__(
-        self, gains: Callable[[Integers], Floats], *, costs: Floats, rng: np.random.Generator
+        self, gains: Callable[[Integers], Floats], *, costs: Floats, order: Integers
     ) -> None:
         self._gains = gains
         self._costs = np.maximum(costs, _LEAST_COST)
-        self._order = rng.permutation(len(costs))
+        self._order = order
         self.base = np.zeros(len(costs))
         self._open = np.ones(len(costs), dtype=bool)
         self._bound = np.asarray(gains(np.arange(len(costs))), dtype=np.float64)
@@ -85,7 +85,7 @@ class LazyQueue:
         return float(self.base[index] + self._bound[index])
 
     def left(self) -> Integers:
-        """Candidates that are not closed, in the random order."""
+        """Candidates that are not closed, in the given order."""
         return self._order[self._open[self._order]]
 
     def close(self, index: int, *, changed: bool) -> None:

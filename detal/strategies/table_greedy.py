@@ -180,6 +180,6 @@ def _queue(
     rng: np.random.Generator,
 ) -> LazyQueue | SampledQueue:
     if len(costs) <= _LAZY_UP_TO:
-        return LazyQueue(gains, costs=costs, rng=rng)
+        return LazyQueue(gains, costs=costs, order=rng.permutation(len(costs)))
     picks = min(max(amount / float(costs.mean()), 1.0), len(costs))
     return SampledQueue(gains, costs=costs, picks=picks, rng=rng)

@@ -32,7 +32,8 @@ class Coverage:
 
 
 def lazy(world: Coverage, costs: np.ndarray) -> Queue:
-    return LazyQueue(world.gains, costs=costs, rng=np.random.default_rng(1))
+    order = np.random.default_rng(1).permutation(len(costs))
+    return LazyQueue(world.gains, costs=costs, order=order)
 
 
 def sampled(world: Coverage, costs: np.ndarray) -> Queue:
