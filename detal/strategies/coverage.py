@@ -46,8 +46,9 @@ def core_set(
     image of the pool stays far from a labelled one. With nothing labelled it starts at the image
     nearest to the mean. Cost: at most one inner product for each image and each labelled or picked
     one, O(P D) a pick, of which most are never asked for: distances are brought up to date only
-    near the top (`detal.features.nearest`), with the same picks. Failure mode: outliers and broken images are the farthest of all, and
-    what the detector finds easy counts as much as what it finds hard.
+    near the top (`detal.features.nearest`), with the same picks. Failure mode: outliers and broken
+    images are the farthest of all, and what the detector finds easy counts as much as what it finds
+    hard.
 
     Two remedies, both off by default. The paper improves the greedy batch by an exact solver that
     may ignore some outliers; ``swaps`` is a local search in its place and ``outliers`` the greedy

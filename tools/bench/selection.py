@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tools" / "bench"))
 
-import numpy as np  # noqa: E402
 import synthetic  # noqa: E402
 import torch  # noqa: E402
 
