@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CosinePoints", "EuclideanPoints", "Known", "Points", "Rows"]
+__all__ = ["CosinePoints", "EuclideanPoints", "GrowingRows", "Known", "Points", "Rows"]
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -125,14 +125,18 @@ class _Bounds:
         return earlier
 
 
-class _Stack:
-    """Rows (K, D) that grow in number."""
+class GrowingRows:
+    """Rows (K, D) that grow in number, at the cost of each row's own copy."""
 
-    def __init__(self, rows: Floats) -> None:
-        self._rows = rows
-        self._count = len(rows)
+    def __init__(self, rows: Floats | None = None) -> None:
+        self._rows = np.empty((0, 0), dtype=np.float32) if rows is None else rows
+        self._count = len(self._rows)
+
+    def __len__(self) -> int:
+        return self._count
 
     def append(self, row: Floats) -> None:
+        """One more row (D,)."""
         if self._count == len(self._rows):
             grown = np.empty((max(_FIRST_CAPACITY, 2 * self._count), len(row)), dtype=np.float32)
             if self._count:
@@ -141,11 +145,13 @@ class _Stack:
         self._rows[self._count] = row
         self._count += 1
 
-    def from_(self, first: int) -> Floats:
+    def since(self, first: int = 0) -> Floats:
+        """(K - first, D) rows, not to be changed."""
         return self._rows[first : self._count]
 
-    def copy(self, count: int) -> _Stack:
-        return _Stack(self._rows[:count].copy())
+    def copy(self, count: int) -> GrowingRows:
+        """The first ``count`` rows, to grow on their own."""
+        return GrowingRows(self._rows[:count].copy())
 
 
 class CosinePoints:
@@ -155,9 +161,9 @@ class CosinePoints:
         rows: Unit vectors of the candidates; a zero vector is at distance 1 from everything.
     """
 
-    def __init__(self, rows: Rows, stack: _Stack | None = None) -> None:
+    def __init__(self, rows: Rows, stack: GrowingRows | None = None) -> None:
         self._rows = rows
-        self._stack = _Stack(np.empty((0, 0), dtype=np.float32)) if stack is None else stack
+        self._stack = GrowingRows() if stack is None else stack
 
     def append(self, candidate: int) -> None:
         """See `Points`."""
@@ -165,7 +171,7 @@ class CosinePoints:
 
     def nearest(self, index: Integers, *, first: int) -> Floats:
         """See `Points`."""
-        highest = (self._rows(index) @ self._stack.from_(first).T).max(axis=1)
+        highest = (self._rows(index) @ self._stack.since(first).T).max(axis=1)
         return np.asarray(np.clip(1 - highest, 0, 2))
 
     def copy(self, count: int) -> CosinePoints:
@@ -180,9 +186,9 @@ class EuclideanPoints:
         rows: Coordinates of the candidates, with the origin among them: far from it they cancel.
     """
 
-    def __init__(self, rows: Rows, stack: _Stack | None = None) -> None:
+    def __init__(self, rows: Rows, stack: GrowingRows | None = None) -> None:
         self._rows = rows
-        self._stack = _Stack(np.empty((0, 0), dtype=np.float32)) if stack is None else stack
+        self._stack = GrowingRows() if stack is None else stack
 
     def append(self, candidate: int) -> None:
         """See `Points`."""
@@ -190,7 +196,7 @@ class EuclideanPoints:
 
     def nearest(self, index: Integers, *, first: int) -> Floats:
         """See `Points`."""
-        rows, points = self._rows(index), self._stack.from_(first)
+        rows, points = self._rows(index), self._stack.since(first)
         relative = np.einsum("kd,kd->k", points, points) - 2 * (rows @ points.T)
         squared = relative.min(axis=1) + np.einsum("nd,nd->n", rows, rows)
         return np.asarray(np.sqrt(np.maximum(squared, 0)))
