@@ -105,13 +105,12 @@ class Store:
 
     def missing(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Positions in ``keys`` that no shard holds, ascending; of equal keys only the first."""
-        known = set(self._index()["key"])
-        todo = []
-        for position, key in enumerate(keys):
-            if key not in known:
-                known.add(key)
-                todo.append(position)
-        return np.array(todo, dtype=np.int64)
+        asked = pl.DataFrame({"key": pl.Series(keys, dtype=pl.String)}).with_row_index("position")
+        asked = asked.unique("key", keep="first", maintain_order=True)
+        stored = [pl.read_parquet(path, columns=["key"]) for path in self._tables()]
+        if stored:
+            asked = asked.join(pl.concat(stored), on="key", how="anti", maintain_order="left")
+        return asked["position"].to_numpy().astype(np.int64)
 
     def write(self, keys: Sequence[str], images: pl.DataFrame, detections: Detections) -> None:
         """Write one shard.
@@ -213,9 +212,7 @@ class Store:
     def _index(self) -> pl.DataFrame:
         """One row per stored image, with the shard and the row it is in, by shard name."""
         tables = []
-        for path in sorted(self.folder.glob("*.parquet")):
-            if path.name.endswith(".boxes.parquet") or path.name.startswith("."):
-                continue
+        for path in self._tables():
             table = pl.read_parquet(path).with_row_index("row")
             tables.append(table.with_columns(pl.lit(path.stem).alias("shard")))
         if not tables:
@@ -227,6 +224,12 @@ class Store:
         """(B + 1,) rows of the shard's boxes at which each image begins."""
         counts = pl.read_parquet(self.folder / f"{shard}.parquet", columns=["num_boxes"])
         return np.concatenate([[0], np.cumsum(counts["num_boxes"].to_numpy(), dtype=np.int64)])
+
+    def _tables(self) -> list[Path]:
+        """The image table of each shard, by shard name."""
+        names = (entry.name for entry in os.scandir(self.folder))
+        done = [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
+        return [self.folder / name for name in sorted(done) if not name.endswith(".boxes.parquet")]
 
     def _load_npy(
         self, shard: str, name: str, rows: NDArray[np.int64] | None = None

@@ -40,15 +40,22 @@ class LazyQueue:
         gains: (n,) present gains of the candidates ``index`` (n,); none may rise between picks.
         costs: (P,) >= 0.
         order: (P,) each candidate once: equal ones come in this order, as far as both are in front.
+        block: How many are looked at again together at first: few where gains are dear.
 
     Attributes:
         base: (P,) added to the gains; a caller may lower it between picks.
     """
 
     def __init__(
-        self, gains: Callable[[Integers], Floats], *, costs: Floats, order: Integers
+        self,
+        gains: Callable[[Integers], Floats],
+        *,
+        costs: Floats,
+        order: Integers,
+        block: int = _FIRST_BLOCK,
     ) -> None:
         self._gains = gains
+        self._block = block
         self._costs = np.maximum(costs, _LEAST_COST)
         self._order = order
         self.base = np.zeros(len(costs))
@@ -61,7 +68,7 @@ class LazyQueue:
 
     def best(self) -> int:
         """The candidate of largest gain per cost; -1 if all were closed."""
-        size = _FIRST_BLOCK
+        size = self._block
         value = self._values(self._front)
         while True:
             top = int(value.argmax()) if len(value) else -1

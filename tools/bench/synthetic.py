@@ -32,7 +32,17 @@ from detal.seeding import generator  # noqa: E402
 from detal.store import Store, image_keys  # noqa: E402
 from detal.structures import Annotations, Detections  # noqa: E402
 
-__all__ = ["CLASSES", "group_gains", "image_features", "read_pool", "write_store"]
+__all__ = [
+    "CLASSES",
+    "batch",
+    "group_gains",
+    "image_features",
+    "open_store",
+    "paths",
+    "read_pool",
+    "write_store",
+    "write_tables",
+]
 
 CLASSES = tuple(f"class{c}" for c in range(80))
 LABELED = 1000
@@ -49,14 +59,32 @@ Floats = NDArray[np.float32]
 
 def write_store(root: Path, kind: str, images: int) -> Store:
     """The store of ``images`` images of one kind, completed if it is not complete."""
-    store = _open(root, kind, images)
-    keys = image_keys(_paths(kind, images))
+    store = open_store(root, kind, images)
+    keys = image_keys(paths(kind, images))
     todo = store.missing(keys)
     for start in range(0, len(todo), SHARD):
         rows = todo[start : start + SHARD]
-        rng = generator(0, _DRAWN_FROM, kind, int(rows[0]))
-        store.write([keys[row] for row in rows], _table(rows, kind, rng), _seen(rng, len(rows)))
+        store.write([keys[row] for row in rows], *batch(kind, rows))
     return store
+
+
+def write_tables(root: Path, images: int) -> Store:
+    """As `write_store` with the kind ``tables``, but images without boxes or features."""
+    store = open_store(root, "tables", images)
+    keys = image_keys(paths("tables", images))
+    todo = store.missing(keys)
+    for start in range(0, len(todo), SHARD):
+        rows = todo[start : start + SHARD]
+        table = _table(rows, "tables", generator(0, _DRAWN_FROM, "tables", int(rows[0])))
+        nothing = Detections.empty(len(rows), num_classes=len(CLASSES))
+        store.write([keys[row] for row in rows], table, nothing)
+    return store
+
+
+def batch(kind: str, rows: NDArray[np.int64]) -> tuple[pl.DataFrame, Detections]:
+    """Image table and detections of the images ``rows`` (B,) of one kind."""
+    rng = generator(0, _DRAWN_FROM, kind, int(rows[0]))
+    return _table(rows, kind, rng), _seen(rng, len(rows))
 
 
 def read_pool(root: Path, kind: str, images: int, passes: tuple[str, ...] = ()) -> ScoredDataset:
@@ -68,7 +96,7 @@ def read_pool(root: Path, kind: str, images: int, passes: tuple[str, ...] = ()) 
         images: As it was written.
         passes: Names of further passes.
     """
-    stored = _open(root, kind, images).read(image_keys(_paths(kind, images)))
+    stored = open_store(root, kind, images).read(image_keys(paths(kind, images)))
     table = pl.DataFrame(
         {
             "image_id": [f"{kind}{i:08d}" for i in range(images)],
@@ -127,7 +155,8 @@ def group_gains() -> GroupGains:
     )
 
 
-def _open(root: Path, kind: str, images: int) -> Store:
+def open_store(root: Path, kind: str, images: int) -> Store:
+    """The store of ``images`` images of one kind."""
     return Store(
         root,
         fingerprint="synthetic",
@@ -137,7 +166,8 @@ def _open(root: Path, kind: str, images: int) -> Store:
     )
 
 
-def _paths(kind: str, images: int) -> list[str]:
+def paths(kind: str, images: int) -> list[str]:
+    """Where its images would be."""
     return [f"/pool/{kind}/{i // 1000:05d}/{i:08d}.jpg" for i in range(images)]
 
 
