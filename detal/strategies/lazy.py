@@ -4,21 +4,17 @@ Lazy: as no gain ever rises while the batch grows, what was computed earlier bou
 and only candidates whose bound comes near the top are looked at again (Minoux, "Accelerated greedy
 algorithms for maximizing submodular set functions", 1978). The choice is that of the full greedy.
 
-Stochastic, where even that is too much: each pick is the best of a random sample (Mirzasoleiman et
-al., "Lazier than lazy greedy", AAAI 2015).
-
 Shapes: P candidates, n asked about.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LazyQueue", "SampledQueue"]
+__all__ = ["LazyQueue"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -27,7 +23,6 @@ _FRONT = 4096
 _FIRST_BLOCK = 64
 _GROWTH = 4
 _LEAST_COST = 1e-9
-_EPSILON = 0.1
 
 
 class LazyQueue:
@@ -117,61 +112,6 @@ class LazyQueue:
     def _values(self, index: Integers) -> Floats:
         value = (self.base[index] + self._bound[index]) / self._costs[index]
         return np.where(self._open[index], value, -np.inf)
-
-
-class SampledQueue:
-    """Candidates by gain per cost, each time the best of (P / K) ln(1 / 0.1) random ones.
-
-    With equal costs the expected gain of K picks is at least 1 - 1/e - 0.1 of the optimum (greedy:
-    1 - 1/e), for O(P) looks in all.
-
-    Args:
-        gains: (n,) present gains of the candidates ``index`` (n,).
-        costs: (P,) >= 0.
-        picks: About how many will be taken, K >= 1.
-        rng: Draws the samples.
-    """
-
-    def __init__(
-        self,
-        gains: Callable[[Integers], Floats],
-        *,
-        costs: Floats,
-        picks: float,
-        rng: np.random.Generator,
-    ) -> None:
-        self._gains = gains
-        self._costs = np.maximum(costs, _LEAST_COST)
-        self._rng = rng
-        self._left = np.arange(len(costs))
-        self._place = np.arange(len(costs))
-        self._size = math.ceil(len(costs) / picks * math.log(1 / _EPSILON))
-        self._number = len(costs)
-        self._last = (-1, 0.0)
-
-    def best(self) -> int:
-        """The candidate of largest gain per cost in a new sample; -1 if all were closed."""
-        if self._number == 0:
-            return -1
-        index = np.sort(self._left[: self._number])
-        if self._size < self._number:
-            index = np.unique(self._left[self._rng.integers(self._number, size=self._size)])
-        gains = self._gains(index)
-        top = int((gains / self._costs[index]).argmax())
-        self._last = (int(index[top]), float(gains[top]))
-        return self._last[0]
-
-    def gain(self, index: int) -> float:
-        """Gain of candidate ``index``, which `best` just gave or which is looked at now."""
-        if index == self._last[0]:
-            return self._last[1]
-        return float(self._gains(np.array([index]))[0])
-
-    def close(self, index: int, *, changed: bool) -> None:
-        """Offer candidate ``index`` no more; ``changed`` is for queues that remember gains."""
-        self._number -= 1
-        place, moved = self._place[index], self._left[self._number]
-        self._left[place], self._place[moved] = moved, place
 
 
 def _largest(value: Floats, number: int) -> Integers:

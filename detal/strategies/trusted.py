@@ -59,8 +59,8 @@ def trustset(
     what its trusted objects raise the curves by, a tenth of that beyond the quota, less the more it
     resembles a labelled or picked image. The largest worth per cost is next. Trust is learned on
     the reference set, or on the labelled images without one. Cost: a fit of about a second, one
-    pass over the store, then a lazy greedy (`detal.strategies.lazy`) with one matrix-vector product
-    over the image features per pick. Failure mode: a class that the detector never proposes is
+    pass over the store, then a lazy greedy (`detal.strategies.lazy`), which looks up how new an
+    image is for the few near the top only. Failure mode: a class the detector never proposes is
     expected nowhere; what no labelled object resembles is not trusted; with very few labelled
     objects found, scores weighted by their entropy stand in for trust (with a warning).
 
