@@ -81,3 +81,22 @@ def test_agent_table_and_sections() -> None:
     assert rows[2] == "| tiny | 102.0 | 99.0 | 90.0 | 110.0 | 98.0 | 95.0 |"
     assert rows[3] == "| 30 boxes of 1,000 images | 105.0 | 105.0 | 90.0 | 110.0 |  |  |"
     assert "up to 2 seeds each" in rows[-1]
+
+
+def test_every_selection_of_the_bench_is_measured(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "bench"))
+    selection, scale = load("tools/bench/selection.py"), load("tools/bench/scale.py")
+    monkeypatch.setattr(selection.synthetic, "LABELED", 30)
+    monkeypatch.setattr(selection.synthetic, "REFERENCE", 20)
+    selection.write(tmp_path, 200)
+    pool, opened = selection.open_pool(tmp_path, 200)
+    assert len(pool) == 200
+    assert opened["peak_mb"] > 0
+    names = ("random", "core_set", "cald", "committee", "variant_greedy", "change_greedy")
+    for name in names:
+        cost = selection.choose(pool, selection.strategy_of(name, tmp_path), 10)
+        assert cost["cpu_s"] > 0
+    made_up = {"cpu_s": 1.0, "wall_s": 1.0, "peak_mb": 500}
+    costs = {"100": {"random": made_up}, "10000": {"random": made_up | {"cpu_s": 10.0}}}
+    found = scale.slopes(costs)["random"]
+    assert found == {"from": 100, "to": 10000, "cpu": 0.5, "memory": 0.0}

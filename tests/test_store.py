@@ -80,6 +80,39 @@ def test_round_trip_over_shards_in_any_order(tmp_path: Path, features: bool) -> 
         assert vectors is None
 
 
+def test_score_sums_are_those_of_the_detections(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    first, second = detections([2, 0, 3]), detections([1, 4], seed=1)
+    store.write(["k0", "k1", "k2"], table(["0", "1", "2"]), first)
+    store.write(["k3", "k4"], table(["3", "4"]), second)
+    stored = store.read(["k4", "k1", "k2"])
+    expected = [scores.sum() for scores in (second.scores[1:], first.scores[:0], first.scores[2:])]
+    assert stored.score_sums() == pytest.approx(np.array(expected))
+    assert store.read([]).score_sums().shape == (0,)
+
+
+@pytest.mark.parametrize("reader", ["polars", "pandas", "duckdb"])
+def test_other_programs_read_the_tables(tmp_path: Path, reader: str) -> None:
+    store = make_store(tmp_path)
+    seen = detections([2, 0, 3])
+    store.write(["k0", "k1", "k2"], table(["0", "1", "2"]), seen)
+    library = pytest.importorskip(reader)
+    if reader == "pandas":
+        pytest.importorskip("pyarrow")
+    (boxes,) = store.folder.glob("*.boxes.parquet")
+    images = next(p for p in store.folder.glob("*.parquet") if p != boxes)
+    for path, column, expected in (
+        (images, "num_boxes", [2, 0, 3]),
+        (boxes, "row", [0, 0, 2, 2, 2]),
+        (boxes, "score", seen.scores.tolist()),
+    ):
+        if reader == "duckdb":
+            found = [row[0] for row in library.sql(f"SELECT {column} FROM '{path}'").fetchall()]
+        else:
+            found = library.read_parquet(path)[column].to_list()
+        assert found == pytest.approx(expected)
+
+
 def test_missing_names_each_new_image_once(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     store.write(["k0"], table(["0"]), detections([1]))

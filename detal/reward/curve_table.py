@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.features.expected_objects import Bundles
+from detal.features.nearest import Known
 from detal.reward.category_curves import CategoryCurves
 from detal.reward.novelty import Floats, Novelty
 from detal.reward.table import total_gain
@@ -28,11 +29,11 @@ class CurveState:
 
     Attributes:
         counts: (C,) effective objects.
-        distance: (P,) cosine distance to the nearest known image, or None without features.
+        known: Cosine distance to the nearest known image, or None without features.
     """
 
     counts: NDArray[np.float64]
-    distance: Floats | None
+    known: Known | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ class CurveTable:
 
     def start(self) -> CurveState:
         """See `RewardTable`."""
-        return CurveState(self.counts, None if self._novelty is None else self._novelty.start)
+        return CurveState(self.counts, None if self._novelty is None else self._novelty.known())
 
     def marginal_gain(self, state: CurveState, index: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `RewardTable`."""
@@ -100,9 +101,7 @@ class CurveTable:
         rows, _ = self.objects.rows(np.array([candidate]))
         counts = state.counts.copy()
         counts[self.objects.labels[rows]] += self._added(state, rows, candidate)
-        if self._novelty is None or state.distance is None:
-            return CurveState(counts, None)
-        return CurveState(counts, self._novelty.closer(state.distance, candidate))
+        return CurveState(counts, None if state.known is None else state.known.add(candidate))
 
     def gain(self, batch: NDArray[np.int64]) -> float:
         """See `RewardTable`."""
@@ -117,10 +116,10 @@ class CurveTable:
 
     def starts(self, count: int) -> CurveStates:
         """See `BatchedTable`."""
-        start = self.start()
+        novelty = self._novelty
         return CurveStates(
-            np.tile(start.counts, (count, 1)),
-            None if start.distance is None else np.tile(start.distance, (count, 1)),
+            np.tile(self.counts, (count, 1)),
+            None if novelty is None else np.tile(novelty.start, (count, 1)),
         )
 
     def marginal_gains(self, states: CurveStates) -> NDArray[np.float64]:
@@ -211,6 +210,7 @@ class CurveTable:
     ) -> NDArray[np.float64]:
         """Effective new objects of each row."""
         mass = self.objects.amounts[rows]
-        if self._novelty is None or state.distance is None:
+        if self._novelty is None or state.known is None:
             return mass
-        return np.asarray(mass * self._novelty.of(np.asarray(state.distance[image])))
+        asked, place = np.unique(np.asarray(image), return_inverse=True)
+        return np.asarray(mass * self._novelty.of(state.known.distance(asked))[place])

@@ -6,9 +6,12 @@ Shapes: P candidates, L labelled images, D features.
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detal.features.nearest import CosinePoints, Known
 
 __all__ = ["Novelty"]
 
@@ -33,34 +36,40 @@ class Novelty:
     """
 
     def __init__(self, features: Floats, labeled: Floats | None, rng: np.random.Generator) -> None:
-        self._unit = _unit(features)
+        self._features = features
         self._usual = self._usual_distance(rng)
         self.start = np.full(len(features), 2.0, dtype=np.float32)
         if labeled is not None:
-            self.start = np.minimum(self.start, _nearest(self._unit, _unit(labeled)))
+            self.start = np.minimum(self.start, _nearest(features, _unit(labeled)))
+
+    @cached_property
+    def _unit(self) -> Floats:
+        """All candidates at length one: for the few of a shortlist, not for a pool."""
+        return _unit(self._features)
 
     def _usual_distance(self, rng: np.random.Generator) -> float:
-        rows = np.sort(rng.permutation(len(self._unit))[:_SAMPLE])
+        rows = np.sort(rng.permutation(len(self._features))[:_SAMPLE])
         if len(rows) < 2:
             return 1.0
-        similarity = self._unit[rows] @ self._unit[rows].T
+        sample = _unit(self._features[rows])
+        similarity = sample @ sample.T
         np.fill_diagonal(similarity, -1.0)
         return max(float(np.median(1 - similarity.max(axis=1))), 1e-6)
 
     def take(self, index: NDArray[np.int64]) -> Novelty:
         """The novelty of the candidates ``index`` (n,) only, with the usual distance of all."""
         part = copy(self)
-        part._unit, part.start = self._unit[index], self.start[index]
+        part.__dict__.pop("_unit", None)
+        part._features, part.start = self._features[index], self.start[index]
         return part
+
+    def known(self) -> Known:
+        """The distance of each candidate to the nearest known image, before any is picked."""
+        return Known(self.start, CosinePoints(lambda index: _unit(self._features[index])))
 
     def of(self, distance: Floats) -> NDArray[np.float64]:
         """Novelty at a distance to the nearest known image."""
         return np.asarray(np.clip(distance.astype(np.float64) / self._usual, 0.0, 1.0))
-
-    def closer(self, distance: Floats, candidate: int) -> Floats:
-        """(P,) distances to the nearest known image once ``candidate`` is known, too."""
-        to_it = np.maximum(1 - self._unit @ self._unit[candidate], 0)
-        return np.asarray(np.minimum(distance, to_it))
 
     def join(self, distance: Floats, picks: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Let ``picks`` (K, M), padded with -1, become known, one after the other, in K batches.
@@ -76,7 +85,7 @@ class Novelty:
             known before it, infinite where nothing was picked.
         """
         own = np.full(picks.shape, np.inf, dtype=np.float32)
-        if len(self._unit) == 0:
+        if len(self._features) == 0:
             return distance, own
         step = max(_DISTANCES_AT_ONCE // max(distance.size, 1), 1)
         for start in range(0, picks.shape[1], step):
@@ -98,12 +107,13 @@ def _unit(features: Floats) -> Floats:
     return np.asarray(features / np.where(norms > 0, norms, 1), dtype=np.float32)
 
 
-def _nearest(points: Floats, others: Floats) -> Floats:
-    nearest = np.full(len(points), 2.0, dtype=np.float32)
-    for start in range(0, len(others), _BLOCK):
-        block = others[start : start + _BLOCK]
-        for first in range(0, len(points), _BLOCK):
-            rows = slice(first, first + _BLOCK)
-            distance = 1 - (points[rows] @ block.T).max(axis=1)
+def _nearest(features: Floats, others: Floats) -> Floats:
+    """(P,) distance of each image to the nearest of ``others`` (L, D) of length one."""
+    nearest = np.full(len(features), 2.0, dtype=np.float32)
+    for first in range(0, len(features), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        unit = _unit(features[rows])
+        for start in range(0, len(others), _BLOCK):
+            distance = 1 - (unit @ others[start : start + _BLOCK].T).max(axis=1)
             nearest[rows] = np.minimum(nearest[rows], np.maximum(distance, 0))
     return nearest

@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from detal.datasets import Dataset
-from detal.features import expected_boxes
 from detal.features.quality import QUALITY_COLUMNS
 from detal.store import StoredImages
 from detal.strategies import Candidates, Labeled
@@ -155,14 +154,12 @@ def _with_decoded_sizes(scored: ScoredDataset) -> ScoredDataset:
 def _candidates(
     scored: ScoredDataset, labeled: Labeled, class_names: tuple[str, ...]
 ) -> Candidates:
-    boxes = np.zeros(len(scored.dataset))
-    for index, detections in scored.stored.chunks():
-        boxes[index] = expected_boxes(detections).numpy()
     return Candidates(
         image_ids=scored.dataset.image_ids,
         chunks=scored.stored.chunks,
+        own=scored.stored.detections,
         class_names=class_names,
-        expected_boxes=boxes,
+        expected_boxes=scored.stored.score_sums(),
         labeled=labeled,
         image_features=scored.stored.image_features(),
         groups=scored.dataset.images["group"].to_numpy().astype(object),

@@ -75,6 +75,8 @@ class Candidates:
             there as on the pool; None if there are none. Nothing that is reported is measured on
             them.
         tables: The measured tables that the strategy asked for (`Needs`).
+        own: Reads what the detector says about some of the images; by default from a pass over
+            ``chunks``.
     """
 
     image_ids: NDArray[Any]
@@ -88,6 +90,7 @@ class Candidates:
     metadata: pl.DataFrame | None = None
     reference: Labeled | None = None
     tables: MeasuredTables = field(default_factory=MeasuredTables)
+    own: Pass | None = None
 
     def __post_init__(self) -> None:
         ids = self.image_ids
@@ -168,6 +171,7 @@ class Candidates:
             metadata=None if self.metadata is None else self.metadata[rows],
             reference=self.reference,
             tables=self.tables,
+            own=None if self.own is None else narrowed(self.own),
         )
 
     def map(self, measure: Callable[[Detections], Tensor]) -> NDArray[np.float64]:
@@ -196,7 +200,7 @@ class Candidates:
         return values
 
     def take(self, index: Sequence[int] | NDArray[np.int64]) -> Detections:
-        """Detections of the images ``index`` (K,), distinct, in that order; reads up to one pass.
+        """Detections of the images ``index`` (K,), distinct, in that order; reads at most one pass.
 
         Raises:
             DataError: If the chunks lack one of the images.
@@ -204,6 +208,8 @@ class Candidates:
         wanted = np.asarray(index, dtype=np.int64)
         if len(wanted) == 0:
             return Detections.empty(0, num_classes=len(self.class_names))
+        if self.own is not None:
+            return self.own(wanted)
         place = np.full(len(self), -1, dtype=np.int64)
         place[wanted] = np.arange(len(wanted))
         parts, places, missing = [], [], len(wanted)

@@ -17,6 +17,7 @@ from detal.strategies.clustering import assign, fit_centres
 from detal.strategies.fill import Choice, Order
 from detal.strategies.geometry import Metric, Space, check_metric
 from detal.strategies.k_centre import pick_farthest, swapped_centres
+from detal.strategies.lazy import LazyQueue
 from detal.strategies.object_coverage import farthest_objects_first
 from detal.strategies.options import check_integer, check_number
 from detal.strategies.strategy import MeasureSelector
@@ -43,9 +44,11 @@ def core_set(
     Sener & Savarese, "Active learning for convolutional neural networks: a core-set approach",
     ICLR 2018: each pick is the image farthest from its nearest labelled or picked one, so that no
     image of the pool stays far from a labelled one. With nothing labelled it starts at the image
-    nearest to the mean. Cost: one matrix-vector product over the pool per pick, O(P D) each, and
-    one per labelled image. Failure mode: outliers and broken images are the farthest of all, and
-    what the detector finds easy counts as much as what it finds hard.
+    nearest to the mean. Cost: at most one inner product for each image and each labelled or picked
+    one, O(P D) a pick, of which most are never asked for: distances are brought up to date only
+    near the top (`detal.features.nearest`), with the same picks. Failure mode: outliers and broken
+    images are the farthest of all, and what the detector finds easy counts as much as what it finds
+    hard.
 
     Two remedies, both off by default. The paper improves the greedy batch by an exact solver that
     may ignore some outliers; ``swaps`` is a local search in its place and ``outliers`` the greedy
@@ -60,6 +63,7 @@ def core_set(
             without detections comes last.
         outliers: Share of the pool that may stay uncovered, in [0, 0.5]: each pick is drawn at
             random from twice that share of the farthest images, instead of the farthest of all.
+            Then, and with ``swaps``, all distances are needed for each pick.
         swaps: Most exchanges of a picked image for another one that make the farthest image of the
             pool come nearer. Cost: one more greedy pass for each.
         objects: Highest-scoring boxes of each image that count, with ``level: objects``.
@@ -73,17 +77,21 @@ def core_set(
         if level == "objects":
             yield from farthest_objects_first(candidates, metric, most=objects)
         else:
+            space = Space(candidates.require_features("core_set"), metric=metric)
+            if not (swaps or outliers):
+                yield from _farthest_first(candidates, space)
+                return
             first = []
             if swaps:
                 first = swapped_centres(
-                    Space(candidates.require_features("core_set"), metric=metric),
+                    space,
                     candidates.labeled.image_features,
                     k=affordable(candidates, budget),
                     swaps=swaps,
                     outliers=outliers,
                     rng=rng,
                 )
-            yield from _farthest_first(candidates, metric, outliers=outliers, first=first, rng=rng)
+            yield from _drawn_or_given(candidates, space, outliers=outliers, first=first, rng=rng)
 
     return MeasureSelector(select=select)
 
@@ -98,16 +106,52 @@ def _check_core_set(level: str, outliers: float, swaps: int, objects: int) -> No
         raise ConfigError("core_set has outliers and swaps for level: images only")
 
 
-def _farthest_first(
+def _farthest_first(candidates: Candidates, space: Space) -> Order:
+    """Farthest from everything covered first, equal ones by image id."""
+    labeled = candidates.labeled.image_features
+    offered: list[int] = []
+    if labeled is not None and len(labeled):
+        start = space.distance_to_nearest(labeled)
+    else:
+        by_mean = np.argsort(space.distance_to_mean(), kind="stable")
+        for index in by_mean.tolist():
+            offered.append(index)
+            reason = _core_set_reason(float("nan"), len(offered), swapped=False)
+            if (yield Choice(index, float("nan"), reason)):
+                break
+        start = space.distance_to(offered[-1])
+    known = space.known(start)
+    queue = LazyQueue(
+        lambda index: known.distance(index).astype(np.float64),
+        costs=np.ones(len(space)),
+        order=np.arange(len(space)),
+    )
+    for index in offered:
+        queue.close(index, changed=False)
+    while (index := queue.best()) >= 0:
+        distance = queue.gain(index)
+        offered.append(index)
+        taken = yield Choice(
+            index, distance, _core_set_reason(distance, len(offered), swapped=False)
+        )
+        if taken:
+            known = known.add(index)
+        queue.close(index, changed=taken)
+
+
+def _drawn_or_given(
     candidates: Candidates,
-    metric: Metric,
+    space: Space,
     *,
     outliers: float,
     first: list[int],
     rng: np.random.Generator,
 ) -> Order:
-    """Farthest from everything covered first; before that the images ``first``, if any."""
-    space = Space(candidates.require_features("core_set"), metric=metric)
+    """`_farthest_first` with the options of `core_set`; the images ``first`` before all others.
+
+    Every distance is there all the time, at one product over the pool for each pick: a draw among
+    the farthest needs them, and images that come first whatever their distance.
+    """
     labeled = candidates.labeled.image_features
     covered = labeled is not None and len(labeled) > 0
     # (P,) what to maximise; -inf for images that were offered already.

@@ -31,6 +31,7 @@ from detal.structures import Budget
 __all__ = ["facility_location", "prob_cover", "pure_radius"]
 
 _ROUNDING = 1e-6
+_LOOKED_AT = 16  # a gain takes a product with each of the images that are to be covered
 
 Floats = NDArray[np.float32]
 
@@ -216,7 +217,9 @@ def _highest(points: Floats, others: Floats) -> Floats:
 
 def _lazy_greedy(cover: _Cover, size: int, rng: np.random.Generator) -> Order:
     """Largest gain first; when nothing gains any more, the rest at random."""
-    queue = LazyQueue(cover.gains, costs=np.ones(size), rng=rng)
+    queue = LazyQueue(
+        cover.gains, costs=np.ones(size), order=rng.permutation(size), block=_LOOKED_AT
+    )
     rank = 0
     while (index := queue.best()) >= 0 and (gain := queue.gain(index)) > 0:
         rank += 1

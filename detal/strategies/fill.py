@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import ConfigError
+from detal.features.nearest import GrowingRows
 from detal.strategies.candidates import Candidates
 from detal.structures import Budget
 
@@ -159,21 +160,16 @@ class _NearDuplicates:
     ) -> None:
         self._features = features
         self._largest_similarity = 1 - min_distance
-        self._count = 0 if labeled is None else len(labeled)
-        self._kept = np.empty((max(64, 2 * self._count), features.shape[1]), dtype=np.float32)
-        if labeled is not None:
-            norms = np.linalg.norm(labeled, axis=1, keepdims=True)
-            self._kept[: self._count] = labeled / np.where(norms > 0, norms, 1)
+        known = np.empty((0, features.shape[1]), dtype=np.float32) if labeled is None else labeled
+        norms = np.linalg.norm(known, axis=1, keepdims=True)
+        self._kept = GrowingRows(known / np.where(norms > 0, norms, 1))
 
     def admit(self, index: int) -> bool:
         feature = self._features[index]
         norm = np.linalg.norm(feature)
         unit = feature / norm if norm > 0 else feature
-        similarity = self._kept[: self._count] @ unit
+        similarity = self._kept.since() @ unit
         if similarity.max(initial=-np.inf) > self._largest_similarity:
             return False
-        if self._count == len(self._kept):
-            self._kept = np.concatenate([self._kept, np.empty_like(self._kept)])
-        self._kept[self._count] = unit
-        self._count += 1
+        self._kept.append(unit)
         return True

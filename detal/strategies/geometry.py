@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import ConfigError, unknown_name
+from detal.features.nearest import CosinePoints, EuclideanPoints, Known
 
 __all__ = ["Metric", "Space", "check_metric"]
 
@@ -77,6 +78,11 @@ class Space:
         for rows in self.blocks():
             mean += self.points(rows).sum(axis=0, dtype=np.float64)
         return self.distance_to_nearest((mean / len(self))[None].astype(np.float32) + self._centre)
+
+    def known(self, start: Floats) -> Known:
+        """Distances to the nearest of what is known, now ``start`` (P,), as candidates join it."""
+        points = CosinePoints if self._metric == "cosine" else EuclideanPoints
+        return Known(start, points(self.points))
 
     def points(self, rows: slice | NDArray[np.int64]) -> Floats:
         """Coordinates of some candidates: unit vectors for cosine, else moved by the mean.

@@ -4,21 +4,17 @@ Lazy: as no gain ever rises while the batch grows, what was computed earlier bou
 and only candidates whose bound comes near the top are looked at again (Minoux, "Accelerated greedy
 algorithms for maximizing submodular set functions", 1978). The choice is that of the full greedy.
 
-Stochastic, where even that is too much: each pick is the best of a random sample (Mirzasoleiman et
-al., "Lazier than lazy greedy", AAAI 2015).
-
 Shapes: P candidates, n asked about.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LazyQueue", "SampledQueue"]
+__all__ = ["LazyQueue"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -27,30 +23,36 @@ _FRONT = 4096
 _FIRST_BLOCK = 64
 _GROWTH = 4
 _LEAST_COST = 1e-9
-_EPSILON = 0.1
 
 
 class LazyQueue:
     """Candidates by gain per cost.
 
     Only a front of the highest bounds is looked at until it falls below all others, so a pick costs
-    the size of the front and, now and then, O(P). Equal candidates come in a random order.
+    the size of the front and, now and then, O(P).
 
     Args:
         gains: (n,) present gains of the candidates ``index`` (n,); none may rise between picks.
         costs: (P,) >= 0.
-        rng: Draws the order of the candidates.
+        order: (P,) each candidate once: equal ones come in this order, as far as both are in front.
+        block: How many are looked at again together at first: few where gains are dear.
 
     Attributes:
         base: (P,) added to the gains; a caller may lower it between picks.
     """
 
     def __init__(
-        self, gains: Callable[[Integers], Floats], *, costs: Floats, rng: np.random.Generator
+        self,
+        gains: Callable[[Integers], Floats],
+        *,
+        costs: Floats,
+        order: Integers,
+        block: int = _FIRST_BLOCK,
     ) -> None:
         self._gains = gains
+        self._block = block
         self._costs = np.maximum(costs, _LEAST_COST)
-        self._order = rng.permutation(len(costs))
+        self._order = order
         self.base = np.zeros(len(costs))
         self._open = np.ones(len(costs), dtype=bool)
         self._bound = np.asarray(gains(np.arange(len(costs))), dtype=np.float64)
@@ -61,7 +63,7 @@ class LazyQueue:
 
     def best(self) -> int:
         """The candidate of largest gain per cost; -1 if all were closed."""
-        size = _FIRST_BLOCK
+        size = self._block
         value = self._values(self._front)
         while True:
             top = int(value.argmax()) if len(value) else -1
@@ -85,7 +87,7 @@ class LazyQueue:
         return float(self.base[index] + self._bound[index])
 
     def left(self) -> Integers:
-        """Candidates that are not closed, in the random order."""
+        """Candidates that are not closed, in the given order."""
         return self._order[self._open[self._order]]
 
     def close(self, index: int, *, changed: bool) -> None:
@@ -110,61 +112,6 @@ class LazyQueue:
     def _values(self, index: Integers) -> Floats:
         value = (self.base[index] + self._bound[index]) / self._costs[index]
         return np.where(self._open[index], value, -np.inf)
-
-
-class SampledQueue:
-    """Candidates by gain per cost, each time the best of (P / K) ln(1 / 0.1) random ones.
-
-    With equal costs the expected gain of K picks is at least 1 - 1/e - 0.1 of the optimum (greedy:
-    1 - 1/e), for O(P) looks in all.
-
-    Args:
-        gains: (n,) present gains of the candidates ``index`` (n,).
-        costs: (P,) >= 0.
-        picks: About how many will be taken, K >= 1.
-        rng: Draws the samples.
-    """
-
-    def __init__(
-        self,
-        gains: Callable[[Integers], Floats],
-        *,
-        costs: Floats,
-        picks: float,
-        rng: np.random.Generator,
-    ) -> None:
-        self._gains = gains
-        self._costs = np.maximum(costs, _LEAST_COST)
-        self._rng = rng
-        self._left = np.arange(len(costs))
-        self._place = np.arange(len(costs))
-        self._size = math.ceil(len(costs) / picks * math.log(1 / _EPSILON))
-        self._number = len(costs)
-        self._last = (-1, 0.0)
-
-    def best(self) -> int:
-        """The candidate of largest gain per cost in a new sample; -1 if all were closed."""
-        if self._number == 0:
-            return -1
-        index = np.sort(self._left[: self._number])
-        if self._size < self._number:
-            index = np.unique(self._left[self._rng.integers(self._number, size=self._size)])
-        gains = self._gains(index)
-        top = int((gains / self._costs[index]).argmax())
-        self._last = (int(index[top]), float(gains[top]))
-        return self._last[0]
-
-    def gain(self, index: int) -> float:
-        """Gain of candidate ``index``, which `best` just gave or which is looked at now."""
-        if index == self._last[0]:
-            return self._last[1]
-        return float(self._gains(np.array([index]))[0])
-
-    def close(self, index: int, *, changed: bool) -> None:
-        """Offer candidate ``index`` no more; ``changed`` is for queues that remember gains."""
-        self._number -= 1
-        place, moved = self._place[index], self._left[self._number]
-        self._left[place], self._place[moved] = moved, place
 
 
 def _largest(value: Floats, number: int) -> Integers:

@@ -53,7 +53,7 @@ class LazyGreedy:
         self._worth = worth
         self._weight = weight
         self.have = np.zeros(num_classes)
-        self.queue = LazyQueue(self._gains, costs=costs, rng=rng)
+        self.queue = LazyQueue(self._gains, costs=costs, order=rng.permutation(len(costs)))
 
     def holds(self, index: int) -> tuple[Integers, Floats, Floats]:
         """Classes in candidate ``index``, their expected objects and what those are worth now."""

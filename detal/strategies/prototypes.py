@@ -5,6 +5,7 @@ Shapes: P candidates, N boxes, C classes, D features, S pairs of an image and a 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from detal.features import aggregate, uncertainty
 from detal.features.embeddings import require_object_features
+from detal.features.nearest import GrowingRows
 from detal.features.similarity import class_prototypes, distinct_boxes
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
@@ -195,7 +197,7 @@ class _Walk:
         self._t_enms = t_enms
         self._t_intra = t_intra
         self._offered = np.zeros(len(order), dtype=bool)
-        self._batch: dict[int, Floats] = {}
+        self._batch: defaultdict[int, GrowingRows] = defaultdict(GrowingRows)
         self._put_off: dict[int, str] = {}
 
     def rare_first(self, rare: _Rare, costs: NDArray[np.float64]) -> Order:
@@ -250,15 +252,14 @@ class _Walk:
     def _similarity(self, prototypes: _Prototypes) -> float:
         """Of the largest similarities with the batch class by class, the smallest; -1 if new."""
         largest = [
-            float((self._batch[label] @ feature).max()) if label in self._batch else -1.0
+            float((self._batch[label].since() @ feature).max()) if label in self._batch else -1.0
             for label, feature in zip(prototypes.labels, prototypes.features, strict=True)
         ]
         return min(largest)
 
     def _add(self, prototypes: _Prototypes) -> None:
         for label, feature in zip(prototypes.labels, prototypes.features, strict=True):
-            known = self._batch.get(label, np.empty((0, len(feature)), np.float32))
-            self._batch[label] = np.concatenate([known, feature[None]])
+            self._batch[label].append(feature)
 
 
 def _likeness(similarity: float) -> str:

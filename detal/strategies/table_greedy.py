@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detal.errors import ConfigError, unknown_name
 from detal.features.expected_objects import Bundles, Informativeness, expected_objects
@@ -15,7 +13,7 @@ from detal.reward import CategoryCurves, CurveTable, FittedCurves, Novelty, Rewa
 from detal.strategies.calibrated import reference_calibration
 from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
-from detal.strategies.lazy import LazyQueue, SampledQueue
+from detal.strategies.lazy import LazyQueue
 from detal.strategies.strategy import MeasureSelector, Needs
 from detal.strategies.trust import trusted_objects
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
@@ -24,8 +22,6 @@ from detal.structures import Budget
 __all__ = ["Curves", "curve_greedy", "curve_table", "greedy"]
 
 Curves = Literal["prior", "fitted"]
-
-_LAZY_UP_TO = 200_000
 
 
 def curve_greedy(
@@ -43,7 +39,7 @@ def curve_greedy(
     object of a class in the batch gains less; an object that the detector is sure of counts little,
     and so does an image that resembles a labelled or picked one. Where there is a reference set,
     scores are calibrated on it before objects are counted. Cost: one pass over the store, then a
-    lazy greedy (Minoux 1978), with one matrix-vector product over the image features per pick;
+    lazy greedy (Minoux 1978), which looks up how new an image is for the few near the top only;
     fitted curves take the training of three variants of the detector by default, once a round.
     Failure mode: a class that the detector never proposes is expected nowhere; a table measured on
     few reference objects takes their luck for the shape of a curve. Ours; after the category gains
@@ -151,15 +147,13 @@ def greedy(
 
     ``by`` tells in the reasons what the gain rests on.
 
-    Lazy, as the gain of a table is submodular, and equal ones in a random order; stochastic above
-    200,000 candidates (`detal.strategies.lazy`).
+    Lazy, as the gain of a table is submodular, and equal ones in a random order.
     """
     state = table.start()
-    queue = _queue(
+    queue = LazyQueue(
         lambda index: table.marginal_gain(state, index),
         costs=budget.costs(candidates.expected_boxes),
-        amount=budget.amount,
-        rng=rng,
+        order=rng.permutation(len(candidates)),
     )
     rank = 0
     while (index := queue.best()) >= 0:
@@ -170,16 +164,3 @@ def greedy(
         if taken:
             state = table.add(state, index)
         queue.close(index, changed=taken)
-
-
-def _queue(
-    gains: Callable[[NDArray[np.int64]], NDArray[np.float64]],
-    *,
-    costs: NDArray[np.float64],
-    amount: float,
-    rng: np.random.Generator,
-) -> LazyQueue | SampledQueue:
-    if len(costs) <= _LAZY_UP_TO:
-        return LazyQueue(gains, costs=costs, rng=rng)
-    picks = min(max(amount / float(costs.mean()), 1.0), len(costs))
-    return SampledQueue(gains, costs=costs, picks=picks, rng=rng)

@@ -59,8 +59,8 @@ def trustset(
     what its trusted objects raise the curves by, a tenth of that beyond the quota, less the more it
     resembles a labelled or picked image. The largest worth per cost is next. Trust is learned on
     the reference set, or on the labelled images without one. Cost: a fit of about a second, one
-    pass over the store, then a lazy greedy (`detal.strategies.lazy`) with one matrix-vector product
-    over the image features per pick. Failure mode: a class that the detector never proposes is
+    pass over the store, then a lazy greedy (`detal.strategies.lazy`), which looks up how new an
+    image is for the few near the top only. Failure mode: a class the detector never proposes is
     expected nowhere; what no labelled object resembles is not trusted; with very few labelled
     objects found, scores weighted by their entropy stand in for trust (with a warning).
 
@@ -100,7 +100,8 @@ def trustset(
         if features is not None:
             novelty = Novelty(features, candidates.labeled.image_features, rng)
         batch = _Batch(bundles, plan, novelty)
-        queue = LazyQueue(batch.gains, costs=budget.costs(candidates.expected_boxes), rng=rng)
+        costs, order = budget.costs(candidates.expected_boxes), rng.permutation(len(candidates))
+        queue = LazyQueue(batch.gains, costs=costs, order=order)
         try:
             while (index := queue.best()) >= 0:
                 taken = yield Choice(index, queue.gain(index), batch.why(index, names))
@@ -192,7 +193,7 @@ class _Batch:
         self._bundles = bundles
         self._plan = plan
         self._novelty = novelty
-        self._distance = None if novelty is None else novelty.start
+        self._known = None if novelty is None else novelty.known()
         self.have = np.zeros(len(plan.quota))
 
     def gains(self, index: Integers) -> Floats:
@@ -205,8 +206,8 @@ class _Batch:
         """Candidate ``index`` is in the batch."""
         labels, amounts, _ = self._holds(np.array([index]))
         self.have[labels] += amounts
-        if self._novelty is not None and self._distance is not None:
-            self._distance = self._novelty.closer(self._distance, index)
+        if self._known is not None:
+            self._known = self._known.add(index)
 
     def why(self, index: int, names: tuple[str, ...]) -> str:
         """What candidate ``index`` brings, and to which quota."""
@@ -228,6 +229,6 @@ class _Batch:
         """Classes, new objects that teach and the place in ``index`` of each."""
         rows, owner = self._bundles.rows(index)
         amounts = self._bundles.amounts[rows]
-        if self._novelty is not None and self._distance is not None:
-            amounts = amounts * self._novelty.of(self._distance[index])[owner]
+        if self._novelty is not None and self._known is not None:
+            amounts = amounts * self._novelty.of(self._known.distance(index))[owner]
         return self._bundles.labels[rows], amounts, owner

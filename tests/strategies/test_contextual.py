@@ -135,6 +135,6 @@ def test_rarer_classes_count_as_one(monkeypatch) -> None:
 def test_nan_is_refused(where: str) -> None:
     rows, known = [[[0.5, 0.5]], [[0.2, 0.8]]], [[[0.5, 0.5]]]
     (rows if where == "pool" else known)[-1][0][1] = float("nan")
-    match = r"NaN was found \(image '01'\)" if where == "pool" else "of the labelled images must"
+    match = r"NaN was found \(image '01'" if where == "pool" else "of the labelled images must"
     with pytest.raises(DataError, match=match):
         ask(pool_with(rows, known), 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detal.strategies import make_strategy
-from detal.strategies.clustering import assign, fit_centres
+from detal.strategies.clustering import _seed, assign, fit_centres
 from detal.strategies.geometry import Space
 from detal.structures import Budget
 from tests.strategies.factories import pool_of, random_pool
@@ -152,10 +152,33 @@ def test_kmeans_on_fewer_distinct_images_than_clusters() -> None:
 def test_centres_minimise_the_distance_locally() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(300, 4)).astype(np.float32)
-    centres = fit_centres(points, k=7, rng=rng, iterations=200)
+    centres = fit_centres(points, k=7, rng=rng, iterations=200, least_gain=0)
     labels, squared = assign(points, centres)
     exact = ((points[:, None] - centres[None]) ** 2).sum(axis=2)
     assert np.array_equal(labels, exact.argmin(axis=1))
     assert squared == pytest.approx(exact.min(axis=1), abs=1e-4)
     means = np.stack([points[labels == label].mean(axis=0) for label in range(7)])
     assert centres == pytest.approx(means, abs=1e-5)
+
+
+def test_seeds_are_drawn_by_squared_distance() -> None:
+    # From the first point the others are 1, 2 and 3 away: drawn with 1/14, 4/14 and 9/14.
+    points = np.array([[0, 0], [1, 0], [0, 2], [-3, 0]], dtype=np.float32)
+    seconds = []
+    for seed in range(3000):
+        first, second = _seed(points, k=2, rng=np.random.default_rng(seed))
+        if first == 0:
+            seconds.append(second)
+    shares = np.bincount(seconds, minlength=4) / len(seconds)
+    assert shares == pytest.approx([0, 1 / 14, 4 / 14, 9 / 14], abs=0.06)
+
+
+def test_many_seeds_are_distinct_and_near_everything() -> None:
+    rng = np.random.default_rng(0)
+    points = 100 * np.eye(30, dtype=np.float32).repeat(2, axis=0)
+    points[1::2] += 1  # the other one of each pair
+    for k in (30, 60, 90):
+        seeds = _seed(points, k=k, rng=rng)
+        assert len(set(seeds.tolist())) == len(seeds) == min(k, 60)
+    pairs = np.unique(_seed(points, k=30, rng=rng) // 2)
+    assert len(pairs) == 30
