@@ -31,7 +31,7 @@ from detal.config import DatasetConfig, LabeledConfig, SelectConfig
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset
 from detal.errors import ConfigError, DataError
 from detal.files import replacing, write_json
-from detal.locking import locked
+from detal.locking import lock_beside, locked
 from detal.loop.advice import read_curve, stopping_advice
 from detal.loop.asked import Asked, read_asked
 from detal.loop.callbacks import select_config
@@ -181,7 +181,8 @@ class ActiveLearning:
 
     def _start(self) -> None:
         """Write the labelled set of round 0, unless it is there, and see to its validation set."""
-        recover_folder(self._labeled)
+        with locked(lock_beside(self._labeled), work=self._labeled):
+            recover_folder(self._labeled)
         if self._has_labels():
             start = LabeledSet.read(self._labeled)
             if self.val in (None, start.val):

@@ -50,14 +50,16 @@ def staged_folder(output: Path) -> Iterator[Path]:
 
 
 def recover_folder(output: Path) -> None:
-    """Undo what a kill inside `staged_folder` left: the older folder is back, or out of the way."""
+    """Undo what a kill inside `staged_folder` left: the older folder is back, or out of the way.
+
+    The caller holds the lock of `lock_beside`.
+    """
     old = _moved_aside(output)
-    if not old.exists():
-        return
-    if output.exists():
-        _discard(old, output)
-    else:
+    if old.exists() and not output.exists():
         old.rename(output)
+    shutil.rmtree(_staging(output), ignore_errors=True)
+    if old.exists():
+        _discard(old, output)
 
 
 def check_output(output: Path) -> None:
