@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -24,6 +23,7 @@ from typing import Any
 
 import polars as pl
 
+from detal.errors import ConfigError, DetalError
 from tests.faults.injections import INJECTIONS
 from tests.faults.victims import VICTIMS
 
@@ -152,11 +152,9 @@ def _run(name: str, folder: str, fault: Fault | None, injection: str | None) -> 
         for step in steps:
             step(here)
             os.write(done, b".")
-    except BaseException as error:
-        sys.stdout.flush()
-        if not isinstance(error, SystemExit):
-            traceback.print_exc()
-        raise
+    except DetalError as error:  # of a step that is no command line
+        os.write(2, f"error: {error}\n".encode())
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -171,7 +169,7 @@ def _watch(root: str, act: Act) -> None:
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal number
         path = _written(event, args)
-        if path is not None and (path.startswith(root) or not os.path.isabs(path)):
+        if path is not None and (path.startswith(root) or not Path(path).is_absolute()):
             number += 1
             act(number, event, path)
 

@@ -128,9 +128,10 @@ def failing_writes(
     for at in boundaries:
         bench.trial.start_anew()
         code = bench.trial.run(Fault(at, error))
-        outcome.injected += 1
         what = f"boundary {at} ({bench.trial.writes[-1]})"
-        bench.ended(outcome, what, code, expected=1, says=says)
+        if code:  # else only removals were left
+            outcome.injected += 1
+            bench.ended(outcome, what, code, expected=1, says=says)
         bench.finish(outcome, what)
     return outcome
 
@@ -222,7 +223,7 @@ def read_only(bench: Bench) -> Outcome:
 
 
 def vanished(bench: Bench, part: str, *, number: int, rng: np.random.Generator) -> Outcome:
-    """The disk of ``inputs`` or ``work`` is unmounted in mid-run, then mounted again. Needs root."""
+    """The disk of ``inputs`` or ``work`` is unmounted in mid-run, then mounted again; root only."""
     outcome = Outcome(f"{part} unmounted in mid-run", bench.name)
     trial, place = bench.trial, bench.trial.folder / part
     disk = bench.trial.folder / "disk"
@@ -242,7 +243,7 @@ def vanished(bench: Bench, part: str, *, number: int, rng: np.random.Generator) 
             continue
         outcome.injected += 1
         code = process.exitcode or 0
-        bench.ended(outcome, part, code, expected=1, says="mount")
+        bench.ended(outcome, part, code, expected=1, says="error: ")
         bench.finish(outcome, part)
     return outcome
 

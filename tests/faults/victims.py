@@ -188,7 +188,7 @@ def _prepare_study(folder: Path) -> None:
             "image_size": 64,
             "batch_size": 2,
         },
-        "strategies": ["random", "entropy"],
+        "strategies": ["entropy"],
         "seeds": [0],
         "rounds": 2,
         "budget": {"amount": 6, "unit": "boxes"},

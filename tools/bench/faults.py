@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.faults import scenarios  # noqa: E402
 from tests.faults.killing import FULL, GONE, READ_ONLY  # noqa: E402
 from tests.faults.scenarios import Bench, Outcome  # noqa: E402
 
-SHARES = {"select": 0.3, "simulate": 0.2, "merge": 0.25, "review": 0.25}
+SHARES = {"select": 0.25, "simulate": 0.15, "merge": 0.3, "review": 0.3}
 WRITES = (
     (FULL, "full disk", "No space left on device"),
     (READ_ONLY, "read-only folder", "Read-only file system"),
@@ -45,16 +46,20 @@ INJECTED = (
     ("no memory for the report", "select", 1, "memory ran out"),
     ("no memory for a training", "simulate", 1, "memory ran out"),
 )
+Scenarios = Callable[
+    [Bench, argparse.Namespace, np.random.Generator], Iterator[Callable[[], Outcome]]
+]
+_SEED = 0
 
 
 def main() -> None:
     """Run all scenarios, print the table, add it to the result file."""
     args = _arguments()
     started = time.monotonic()
-    jobs = [(name, args, seed) for seed, name in enumerate(SHARES)]
+    jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
     with ThreadPoolExecutor(len(jobs)) as pool:
-        found = dict(zip(SHARES, pool.map(lambda job: _all_of(*job), jobs), strict=True))
-    outcomes = [outcome for those in found.values() for outcome in those]
+        found = list(pool.map(lambda job: _all_of(*job, args), jobs))
+    outcomes = [outcome for those in found for outcome in those]
     random = [o for o in outcomes if o.fault == "kill -9 at a random moment"]
     result = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
     result |= {
@@ -63,7 +68,7 @@ def main() -> None:
         "faults": [o.row() for o in outcomes if o.injected],
         "kill_runs": {
             "kills": {o.where: o.injected for o in random},
-            "seeds": {name: seed for seed, name in enumerate(SHARES)},
+            "seed": _SEED,
             "failures": [f"{o.fault}, {o.where}: {text}" for o in outcomes for text in o.failures],
             "seconds": round(time.monotonic() - started),
             "command": " ".join(["python", "tools/bench/faults.py", *sys.argv[1:]]),
@@ -89,42 +94,46 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _all_of(name: str, args: argparse.Namespace, seed: int) -> list[Outcome]:
-    """All scenarios of one victim."""
-    bench = Bench(name, args.scratch.absolute() / name)
+def _all_of(name: str, scenarios_of: Scenarios, args: argparse.Namespace) -> list[Outcome]:
+    """The scenarios of one victim, in a folder of its own."""
+    bench = Bench(name, args.scratch.absolute() / f"{name}{scenarios_of.__name__}")
     outcomes = []
-    for scenario in _scenarios(bench, args, np.random.default_rng(seed)):
+    for scenario in scenarios_of(bench, args, np.random.default_rng(_SEED)):
         outcome = scenario()
         outcomes.append(outcome)
         print(json.dumps(outcome.row()), *outcome.failures, sep="\n  ", file=sys.stderr, flush=True)
     return outcomes
 
 
-def _scenarios(
+def _kills(
+    bench: Bench, args: argparse.Namespace, rng: np.random.Generator
+) -> Iterator[Callable[[], Outcome]]:
+    kills = round(args.kills * SHARES[bench.name])
+    yield lambda: scenarios.random_kills(bench, kills=kills, rng=rng)
+
+
+def _others(
     bench: Bench, args: argparse.Namespace, rng: np.random.Generator
 ) -> Iterator[Callable[[], Outcome]]:
     name, few = bench.name, 3
-    kills = round(args.kills * SHARES[name])
-    yield lambda: scenarios.random_kills(bench, kills=kills, rng=rng)
     yield lambda: scenarios.boundary_kills(bench, _spaced(bench.writes, args.boundaries))
     yield lambda: scenarios.two_at_once(bench, number=few, rng=rng)
     for fault, where, code, says in INJECTED:
         if where == name:
-            yield lambda f=fault, c=code, s=says: scenarios.injected(  # type: ignore[misc]
-                bench, f, fault=f, code=c, says=s
-            )
-    if name != "review":  # its decisions are taken on a page, not by a command
-        yield lambda: scenarios.interrupts(bench, number=few * 2, rng=rng)
-        for error, fault, says in WRITES:
-            yield lambda e=error, f=fault, s=says: scenarios.failing_writes(  # type: ignore[misc]
-                bench, e, fault=f, says=s, boundaries=_spaced(bench.writes, args.boundaries // 4)
-            )
-    if os.geteuid() == 0 and name != "review":
-        yield lambda: scenarios.read_only(bench)
-        if name == "select":
-            yield lambda: scenarios.full_disk(bench, range(16, 320, 40))
-            yield lambda: scenarios.vanished(bench, "inputs", number=few, rng=rng)
-        yield lambda: scenarios.vanished(bench, "work", number=few, rng=rng)
+            yield partial(scenarios.injected, bench, fault, fault=fault, code=code, says=says)
+    if name == "review":  # its decisions are taken on a page, not by a command
+        return
+    yield lambda: scenarios.interrupts(bench, number=few, rng=rng)
+    for error, fault, says in WRITES:
+        at = _spaced(bench.writes, args.boundaries // 4)
+        yield partial(scenarios.failing_writes, bench, error, fault=fault, says=says, boundaries=at)
+    if os.geteuid() != 0:
+        return
+    yield lambda: scenarios.read_only(bench)
+    if name == "select":
+        yield lambda: scenarios.full_disk(bench, range(16, 320, 60))
+        yield lambda: scenarios.vanished(bench, "inputs", number=few, rng=rng)
+    yield lambda: scenarios.vanished(bench, "work", number=few, rng=rng)
 
 
 def _spaced(count: int, wanted: int) -> list[int]:
