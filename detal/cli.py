@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,7 +26,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from detal.errors import ConfigError, DetalError, unknown_name
+from detal.errors import ConfigError, DetalError, machine_fault, unknown_name
+from detal.interrupts import INTERRUPTED, interruptible
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -48,7 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _errors = Console(stderr=True)
-_INTERRUPTED = 130
 _debug = False
 
 ConfigOption = Annotated[
@@ -555,21 +555,31 @@ def show_config(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 ok, 1 failed, 2 wrong usage or config, 130 interrupted."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="detal")
+        with interruptible():
+            app(args=None if arguments is None else list(arguments), prog_name="detal")
     except DetalError as error:
         if _debug:
             raise
-        _errors.print(Text(f"error: {error}", style="red"), soft_wrap=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        _fail(str(error), code=2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, SystemExit) as end:  # typer turns an interrupt into exit code 130
-        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
         _errors.print("interrupted; what is finished is kept, run the same command to go on")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); leave nothing for the interpreter to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None or _debug:
+            raise
+        _fail(f"{fault}; what is finished is kept, run the same command to go on", code=1)
+
+
+def _fail(message: str, *, code: int) -> NoReturn:
+    _errors.print(Text(f"error: {message}", style="red"), soft_wrap=True)
+    sys.exit(code)
 
 
 def _set_up(*, debug: bool) -> None:

@@ -31,7 +31,7 @@ import torch
 
 from detal.datasets.images import read_image
 from detal.detectors import Detector, Prepared
-from detal.errors import DataError, DetectorError
+from detal.errors import DataError, DetectorError, is_out_of_memory
 from detal.features.quality import QUALITY_COLUMNS, Quality, image_quality
 from detal.structures import Detections
 
@@ -303,9 +303,9 @@ class _Network:
             return Detections.concat([self._predict(part) for part in parts])
         failed = False
         try:
-            return self._detector.predict(batch)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+            return _checked(self._detector.predict(batch), batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             failed = len(batch) > 1
             if not failed:
@@ -321,10 +321,24 @@ class _Network:
         return self._predict(batch)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error).lower() for words in ("out of memory", "can't allocate memory")
-    )
+def _checked(detections: Detections, batch: Sequence[Prepared]) -> Detections:
+    """What a detector gave, if it can be used."""
+    if len(detections) != len(batch):
+        raise DetectorError(
+            f"a detector must answer for each image, it did for {len(detections)} of {len(batch)} "
+            f"({batch[0].path} and others)"
+        )
+    for name in ("boxes", "scores", "logits"):
+        values = getattr(detections, name)
+        bad = (~torch.isfinite(values)).reshape(len(values), -1).any(dim=1).nonzero()
+        if len(bad):
+            image = int(detections.image_index[bad[0, 0]])
+            raise DetectorError(
+                f"{name} that a detector gives must be finite, they are not for "
+                f"{batch[image].path}: the weights are damaged, or half precision overflows "
+                "(detector.half=false)"
+            )
+    return detections
 
 
 def _run_batches(images: Iterator[_Image], networks: Sequence[_Network], batch_size: int) -> _Shard:

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detal.errors import StoreError
+from detal.errors import StoreError, reason
 from detal.files import replacing, write_atomic
 from detal.structures import Detections, ScoreKind
 
@@ -101,7 +101,7 @@ class Store:
             if not (self.folder / "about.json").exists():
                 write_atomic(self.folder / "about.json", text.encode())
         except OSError as error:
-            raise StoreError(f"cannot write the store {self.folder}: {error.strerror}") from None
+            raise StoreError(f"cannot write the store {self.folder}: {reason(error)}") from None
 
     def missing(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Positions in ``keys`` that no shard holds, ascending; of equal keys only the first."""
@@ -136,9 +136,9 @@ class Store:
                     self._write_npy(f"{shard}.{name}.npy", half.astype(np.float16))
             self._write_parquet(f"{shard}.boxes.parquet", _boxes_table(detections))
             self._write_parquet(f"{shard}.parquet", table)
-        except OSError as error:
+        except (OSError, pl.exceptions.ComputeError) as error:
             raise StoreError(
-                f"cannot write shard {shard} to {self.folder}: {error.strerror}; shards written "
+                f"cannot write shard {shard} to {self.folder}: {reason(error)}; shards written "
                 "before are kept, run the same command again to go on"
             ) from None
 

@@ -9,8 +9,8 @@ import detal
 
 PACKAGE = Path(detal.__file__).parent
 LAYERS = [
-    {"errors", "files", "seeding"},
-    {"boxes", "config", "notebook"},
+    {"errors", "files", "interrupts", "seeding"},
+    {"boxes", "config", "locking", "notebook"},
     {"structures"},
     {"datasets", "detectors", "evaluation", "sandbox", "store"},
     {"features", "manifests", "report", "training"},

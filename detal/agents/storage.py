@@ -16,6 +16,7 @@ import torch
 from detal.agents.inputs import NUM_INPUTS
 from detal.agents.policy import Policy
 from detal.errors import ConfigError, StoreError
+from detal.files import replacing, write_json
 
 __all__ = ["load_policy", "save_policy"]
 
@@ -37,12 +38,9 @@ def save_policy(folder: Path, policy: Policy, *, trained_on: dict[str, Any]) -> 
         "hidden": policy.hidden,
         "trained_on": trained_on,
     }
-    temporary = folder / "policy.pt.part"
-    torch.save(policy.state_dict(), temporary)
-    temporary.replace(folder / "policy.pt")
-    temporary = folder / "policy.json.part"
-    temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / "policy.json")
+    with replacing(folder / "policy.pt") as temporary:
+        torch.save(policy.state_dict(), temporary)
+    write_json(folder / "policy.json", about)
 
 
 def load_policy(folder: Path) -> Policy:

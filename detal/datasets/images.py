@@ -18,6 +18,7 @@ cannot be caught: libjpeg writes a line to stderr when pixel data inside a compl
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import struct
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from detal.datasets.threads import map_in_threads
-from detal.errors import DataError
+from detal.errors import AWAY, DataError
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -85,6 +86,9 @@ _PIL_ERRORS = (
     UserWarning,
 )
 
+# Faults of the machine, not of the image: to quarantine it would lose it.
+_NOT_THE_FILE = AWAY | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
@@ -116,6 +120,7 @@ def read_image(path: str | Path) -> DecodedImage:
     Raises:
         DataError: If the file is missing, empty, not an image, truncated, damaged or has more than
             ``MAX_PIXELS`` pixels.
+        OSError: If disk or network fail, which tells nothing about the image.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -141,6 +146,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
     Raises:
         DataError: If the file is missing, empty, not an image or too large.
+        OSError: If disk or network fail, which tells nothing about the image.
     """
     path = Path(path)
     try:
@@ -180,6 +186,8 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
+    if isinstance(error, OSError) and error.errno in _NOT_THE_FILE:
+        raise error
     if isinstance(error, FileNotFoundError):
         return DataError(f"no such image file: {path}")
     return DataError(f"cannot read image file {path}: {getattr(error, 'strerror', None) or error}")

@@ -194,5 +194,5 @@ def _check_finite(rows: Tensor, images: Tensor, batch: Sequence[Prepared]) -> No
         path = batch[int(images[bad[0, 0]])].path
         raise DetectorError(
             f"the network's output must be finite, it is not for {path}: the weights are damaged, "
-            "or half precision overflows (half=False)"
+            "or half precision overflows (detector.half=false)"
         )

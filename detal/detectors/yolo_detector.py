@@ -214,7 +214,7 @@ def _to_image(batch: Sequence[Prepared], images: Tensor) -> _ToImage:
 def _not_finite(batch: Sequence[Prepared], image: int) -> DetectorError:
     return DetectorError(
         f"the network's output must be finite, it is not for {batch[image].path}: the weights are "
-        "damaged, or half precision overflows (half=False)"
+        "damaged, or half precision overflows (detector.half=false)"
     )
 
 

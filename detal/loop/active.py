@@ -30,6 +30,8 @@ import polars as pl
 from detal.config import DatasetConfig, LabeledConfig, SelectConfig
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset
 from detal.errors import ConfigError, DataError
+from detal.files import replacing, write_json
+from detal.locking import lock_beside, locked
 from detal.loop.advice import read_curve, stopping_advice
 from detal.loop.asked import Asked, read_asked
 from detal.loop.callbacks import select_config
@@ -128,6 +130,10 @@ class ActiveLearning:
         self.output = Path(self.config.output)
 
     def __iter__(self) -> Iterator[Round]:
+        with locked(self.output / ".lock", work=self.output):
+            yield from self._rounds()
+
+    def _rounds(self) -> Iterator[Round]:
         self._start()
         weights: Path | None = None
         for round_idx in range(self.rounds + 1):
@@ -175,7 +181,8 @@ class ActiveLearning:
 
     def _start(self) -> None:
         """Write the labelled set of round 0, unless it is there, and see to its validation set."""
-        recover_folder(self._labeled)
+        with locked(lock_beside(self._labeled), work=self._labeled):
+            recover_folder(self._labeled)
         if self._has_labels():
             start = LabeledSet.read(self._labeled)
             if self.val in (None, start.val):
@@ -246,15 +253,13 @@ def _finish(this: Round, *, is_last: bool) -> None:
         if not source.is_file():
             raise ConfigError(f"round.weights must be a file, found none: {source}")
         name = f"weights{source.suffix}"
-        temporary = this.output / f".{name}.tmp"
-        shutil.copyfile(source, temporary)
-        temporary.replace(this.output / name)
+        with replacing(this.output / name) as temporary:
+            shutil.copyfile(source, temporary)
     elif not is_last:
         raise ConfigError(
             f"the body of the loop must set round.weights to the checkpoint it trained; it left "
             f"none in round {this.round_idx}"
         )
-    temporary = this.output / ".done.json.tmp"
     annotations = this.labeled.annotations
     record = {
         "weights": name,
@@ -262,8 +267,7 @@ def _finish(this: Round, *, is_last: bool) -> None:
         "images": len(this.labeled),
         "boxes": 0 if annotations is None else len(annotations.boxes),
     }
-    temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    temporary.replace(this.output / "done.json")
+    write_json(this.output / "done.json", record, allow_nan=True)
 
 
 def _weights_of(folder: Path) -> Path | None:

@@ -48,7 +48,7 @@ def arm_folder(output: Path, strategy: StrategyConfig, seed: int) -> Path:
 def run_initial(study: Study, seed: int) -> None:
     """Choose the initial set of a seed, train on it and measure; nothing to do if that is done."""
     folder = initial_folder(Path(study.config.output), seed)
-    if not (folder / "result.json").exists():
+    if not _is_done(folder):
         rows = choose_initial(study, seed, store=folder / "store")
         finish_round(study, folder, rows=rows, before=[], seed=seed, timings={})
 
@@ -61,7 +61,7 @@ def run_arm(study: Study, strategy: StrategyConfig, seed: int) -> None:
     labeled = read_rows(study, done[0])
     for round_idx in range(1, config.rounds + 1):
         folder = arm_folder(output, strategy, seed) / f"round-{round_idx}"
-        if not (folder / "result.json").exists():
+        if not _is_done(folder):
             rows, timings = choose_batch(
                 study,
                 strategy,
@@ -114,9 +114,20 @@ def finish_round(
         **metrics.to_dict(),
         "timings": timings,
     }
+    write_json(folder / "result.json", result, allow_nan=True)
+    _remove_scratch(folder)
+
+
+def _is_done(folder: Path) -> bool:
+    if not (folder / "result.json").exists():
+        return False
+    _remove_scratch(folder)  # a kill may have left it
+    return True
+
+
+def _remove_scratch(folder: Path) -> None:
     for scratch in ("train", "store"):
         shutil.rmtree(folder / scratch, ignore_errors=True)
-    write_json(folder / "result.json", result, allow_nan=True)
 
 
 def _spent(study: Study, rows: NDArray[np.int64]) -> dict[str, float]:

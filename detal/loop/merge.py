@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from detal.config import DatasetConfig, LabeledConfig
 from detal.datasets.dataset import Dataset
 from detal.datasets.label_studio_tasks import Several
-from detal.errors import ConfigError, DataError
+from detal.errors import DataError
+from detal.locking import lock_beside, locked
 from detal.loop.asked import Asked, read_asked
 from detal.loop.holdout import refuse_holdout
 from detal.loop.joining import MergeReport, join
@@ -96,7 +95,7 @@ def merge_dataset(
         ConfigError: As `merge`.
     """
     into = into.absolute()
-    with _locked(into):
+    with locked(lock_beside(into), work=into):
         recover_folder(into)
         there = LabeledSet.read(into) if (into / "labeled.json").exists() else None
         before = open_labeled_set(start, asked.class_names) if there is None else there
@@ -152,13 +151,3 @@ def _labeled_of(asked: Asked) -> DatasetConfig | None:
         return None if section is None else LabeledConfig.model_validate(section)
     except ValidationError as error:
         raise DataError(f"the run names a labelled set in a way we cannot read: {error}") from None
-
-
-@contextmanager
-def _locked(into: Path) -> Iterator[None]:
-    into.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(into.with_name(f".{into.name}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise ConfigError(f"another merge writes to {into}: wait for it") from None

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from detal.config import SimulateConfig
 from detal.errors import ConfigError
 from detal.files import write_json
+from detal.locking import locked
 from detal.loop.arm import finish_round, initial_folder, read_rows, run_initial
 from detal.loop.study import Study, detector_of, open_study, scorer_of, truth_of
 from detal.loop.study_tables import TrainedRound, study_tables
@@ -114,13 +114,16 @@ class Retrainings:
             if unknown:
                 raise ConfigError(f"unknown batches {unknown}: choose among {known}")
             self.folder.mkdir(parents=True, exist_ok=True)
-            with recorded(self.folder / "runs.json", workers=self.config.workers, done=self.done):
+            with recorded(
+                self.folder / "runs.json", workers=self.config.workers, done=self.done
+            ) as save:
+
+                def advance() -> None:
+                    save()
+                    progress(self.done(), len(self.units))
+
                 progress(self.done(), len(self.units))
-                run_units(
-                    self._stages(),
-                    workers=self.config.workers,
-                    progress=lambda: progress(self.done(), len(self.units)),
-                )
+                run_units(self._stages(), workers=self.config.workers, progress=advance)
 
     def _stages(self) -> Iterator[Sequence[Unit]]:
         if self.done() == len(self.units):
@@ -224,12 +227,11 @@ def build_start_tables(
 def _prepare(work: Retrainings) -> None:
     """Train the initial set, score the pool, make the batches that are missing."""
     initial = work.unit_folder(INITIAL, 0)
-    initial.mkdir(parents=True, exist_ok=True)
-    # The child of a killed run may still be at work here: wait, then go on from what it finished.
-    with FileLock(initial / ".lock"):
+    # The child of a killed run may still be ending here.
+    with locked(initial / ".lock", work=initial, wait=True):
         study = open_study(work.config)
         run_initial(study, work.seed)
-    with FileLock(work.folder / ".lock"):
+    with locked(work.folder / ".lock", work=work.folder, wait=True):
         made = work.batches()
         missing = [name for name in work.names if name not in made]
         if missing:
@@ -243,8 +245,7 @@ def _prepare(work: Retrainings) -> None:
 def _retrain(work: Retrainings, name: str, repeat: int) -> None:
     """Train on the initial set and a batch, and measure on the test set."""
     folder = work.unit_folder(name, repeat)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with locked(folder / ".lock", work=folder, wait=True):
         if (folder / "result.json").exists():
             return
         study = open_study(work.config)

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from detal.config import SimulateConfig, StrategyConfig
 from detal.errors import ConfigError
+from detal.locking import locked
 from detal.loop.arm import arm_folder, initial_folder, run_arm, run_initial
 from detal.loop.oracle import ORACLES, check_oracle
 from detal.loop.study import open_study
@@ -54,12 +53,14 @@ def run_simulation(
         open_study(config)
         with recorded(
             output / "runs.json", workers=config.workers, done=lambda: _rounds_done(config)
-        ):
-            _run_units(config, progress or (lambda done, total: None))
+        ) as save:
+            _run_units(config, progress or (lambda done, total: None), save)
     return write_summary(output)
 
 
-def _run_units(config: SimulateConfig, progress: Callable[[int, int], None]) -> None:
+def _run_units(
+    config: SimulateConfig, progress: Callable[[int, int], None], save: Callable[[], None]
+) -> None:
     """Initial sets first, then all arms."""
     initial = [(_run_unit, config, None, seed) for seed in config.seeds]
     arms = [
@@ -69,11 +70,12 @@ def _run_units(config: SimulateConfig, progress: Callable[[int, int], None]) -> 
     ]
     total = len(initial) + len(arms) * config.rounds
     progress(_rounds_done(config), total)
-    run_units(
-        (initial, arms),
-        workers=config.workers,
-        progress=lambda: progress(_rounds_done(config), total),
-    )
+
+    def advance() -> None:
+        save()
+        progress(_rounds_done(config), total)
+
+    run_units((initial, arms), workers=config.workers, progress=advance)
 
 
 def _run_unit(config: SimulateConfig, strategy: StrategyConfig | None, seed: int) -> None:
@@ -81,9 +83,8 @@ def _run_unit(config: SimulateConfig, strategy: StrategyConfig | None, seed: int
     folder = (
         initial_folder(output, seed) if strategy is None else arm_folder(output, strategy, seed)
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    # The child of a killed run may still be at work here: wait, then go on from what it finished.
-    with FileLock(folder / ".lock"):
+    # The child of a killed run may still be ending here.
+    with locked(folder / ".lock", work=folder, wait=True):
         study = open_study(config)
         if strategy is None:
             run_initial(study, seed)

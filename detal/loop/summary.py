@@ -14,6 +14,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from detal.errors import DataError
+from detal.files import write_atomic, write_json
 from detal.loop.curves import (
     Curve,
     StopRule,
@@ -267,9 +268,8 @@ def write_summary(
     points = read_points(study)
     output.mkdir(parents=True, exist_ok=True)
     summary = summarise(points, stop=stop)
-    text = json.dumps(summary, indent=1, ensure_ascii=False)
-    (output / "summary.json").write_text(text, encoding="utf-8")
-    (output / "summary.md").write_text(summary_markdown(summary), encoding="utf-8")
+    write_json(output / "summary.json", summary, allow_nan=True)
+    write_atomic(output / "summary.md", summary_markdown(summary).encode())
     points.write_csv(output / "points.csv")
     figure = _plot(points)
     for suffix in ("png", "svg"):

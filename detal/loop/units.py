@@ -9,18 +9,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 import detal
 from detal.config import SimulateConfig
-from detal.errors import ConfigError
+from detal.errors import ConfigError, WorkerError
 from detal.files import write_json
+from detal.interrupts import follow_parent
+from detal.locking import locked
 from detal.runs.provenance import commit, machine, versions
 
 __all__ = ["Unit", "claimed", "recorded", "run_units", "write_json"]
@@ -40,12 +42,7 @@ def claimed(config: SimulateConfig) -> Iterator[None]:
         ConfigError: If it belongs to another study, or another run works in it.
     """
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(output / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"another run works in {output}: wait for it or stop it") from None
-    with held:
+    with locked(output / ".lock", work=output):
         _claim(output, config)
         yield
 
@@ -68,13 +65,16 @@ def _claim(output: Path, config: SimulateConfig) -> None:
 
 
 @contextmanager
-def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[None]:
+def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[Callable[[], None]]:
     """Add to the file ``path`` where the trainings that this run finished come from.
 
     Args:
         path: A list of runs.
         workers: Processes side by side.
         done: Counts the trainings that are finished.
+
+    Yields:
+        What brings the file up to date: called after each unit, so that a kill loses none.
     """
     runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     before, started = done(), time.time()
@@ -85,13 +85,17 @@ def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[N
         "versions": versions(),
         "workers": workers,
     }
-    try:
-        yield
-    finally:
+
+    def save() -> None:
         trained = done() - before
         if trained:
             spent = {"seconds": round(time.time() - started, 1), "trainings": trained}
             write_json(path, [*runs, {**origin, **spent}])
+
+    try:
+        yield save
+    finally:
+        save()
 
 
 def run_units(
@@ -103,16 +107,31 @@ def run_units(
         stages: A stage is asked for when the one before it is finished.
         workers: Processes.
         progress: Called after each unit.
+
+    Raises:
+        WorkerError: If a process was killed, as the system does when memory runs out.
     """
     # Children inherit the environment: one thread each, or they would fight for the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    others = {child.pid for child in multiprocessing.active_children()}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=follow_parent) as pool:
         for units in stages:
             futures = [pool.submit(*unit) for unit in units]
             try:
                 for future in as_completed(futures):
                     future.result()
                     progress()
-            except BaseException:
+            except BrokenProcessPool:
+                raise WorkerError(
+                    f"a worker process was killed, most likely because memory ran out with "
+                    f"{workers} of them: take fewer workers or a smaller batch_size; what is "
+                    "finished is kept, run the same command to go on"
+                ) from None
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):  # interrupted: nobody waits for a training
+                    for child in multiprocessing.active_children():
+                        if child.pid not in others:
+                            child.terminate()
                 raise

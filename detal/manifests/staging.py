@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detal.errors import ConfigError
+from detal.locking import lock_beside, locked
 
 __all__ = ["check_output", "recover_folder", "staged_folder"]
 
@@ -22,36 +23,43 @@ def staged_folder(output: Path) -> Iterator[Path]:
 
     If the block raises, ``output`` is as it was. An older folder is replaced if `check_output`
     allows it; it is moved aside first, and a kill between the two renames leaves it there until
-    `recover_folder`. One run at a time may write to one ``output``.
+    `recover_folder`. The lock of `lock_beside` is held meanwhile; whoever works towards ``output``
+    for long holds it before.
 
     Raises:
-        ConfigError: As `check_output`.
+        ConfigError: As `check_output`, or if another process writes to ``output``.
+        StoreError: If the folder of ``output`` cannot be written to, or went away.
     """
     output = output.absolute()
-    recover_folder(output)
-    check_output(output)
-    staging = output.with_name(f".{output.name}.detal-new")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-        marker = {"written_by": "detal", "files": _digests(staging)}
-        (staging / _MARKER).write_text(
-            json.dumps(marker, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-        )
-        _replace(output, staging)
-    finally:
+    with locked(lock_beside(output), work=output):
+        recover_folder(output)
+        check_output(output)
+        staging = _staging(output)
         shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        try:
+            yield staging
+            marker = {"written_by": "detal", "files": _digests(staging)}
+            (staging / _MARKER).write_text(
+                json.dumps(marker, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
+                encoding="utf-8",
+            )
+            _replace(output, staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def recover_folder(output: Path) -> None:
-    """Undo what a kill inside `staged_folder` left: the older folder is back, or out of the way."""
+    """Undo what a kill inside `staged_folder` left: the older folder is back, or out of the way.
+
+    The caller holds the lock of `lock_beside`.
+    """
     old = _moved_aside(output)
-    if output.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
+    if old.exists() and not output.exists():
         old.rename(output)
+    shutil.rmtree(_staging(output), ignore_errors=True)
+    if old.exists():
+        _discard(old, output)
 
 
 def check_output(output: Path) -> None:
@@ -97,9 +105,20 @@ def _replace(output: Path, staging: Path) -> None:
     old = _moved_aside(output)
     output.rename(old)
     staging.rename(output)
-    shutil.rmtree(old)
+    _discard(old, output)
+
+
+def _discard(old: Path, output: Path) -> None:
+    """Remove the older folder, under a name from which nobody restores what is half removed."""
+    staging = _staging(output)
+    shutil.rmtree(staging, ignore_errors=True)
+    old.rename(staging)
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging(output: Path) -> Path:
+    return output.absolute().with_name(f".{output.name}.detal-new")
 
 
 def _moved_aside(output: Path) -> Path:
-    output = output.absolute()
-    return output.with_name(f".{output.name}.detal-old")
+    return output.absolute().with_name(f".{output.name}.detal-old")

@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             data = self.server.picture(kind, int(number))
-        except DataError as error:
+        except (DataError, OSError) as error:
             # The message may quote the file.
             log.warning("%s", error)
             self._refuse(HTTPStatus.NOT_FOUND, "the image cannot be read")

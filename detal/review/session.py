@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from detal.errors import ConfigError, DataError
-from detal.files import write_json
+from detal.errors import DataError
+from detal.files import remove_leftovers, write_json
+from detal.locking import locked
 from detal.manifests import Batch
 from detal.review.decisions import Decisions, Verdict
 from detal.runs.run_folder import RunFolder, join_batches, read_run
@@ -72,11 +71,9 @@ def open_session(folder: Path) -> Iterator[Session]:
     """
     run = read_run(folder)
     file = decisions_file(run.path)
-    try:
-        with FileLock(file.with_name(f".{file.name}.lock"), timeout=0):
-            yield Session(run, read_decisions(run))
-    except Timeout:
-        raise ConfigError(f"another review of {run.path} is open: close it first") from None
+    with locked(file.with_name(f".{file.name}.lock"), work=file):
+        remove_leftovers(file)
+        yield Session(run, read_decisions(run))
 
 
 def decisions_file(run: Path) -> Path:

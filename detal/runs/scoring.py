@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from detal.datasets import Dataset
 from detal.detectors import Detector, view_of
-from detal.errors import ConfigError
+from detal.errors import ConfigError, DataError
 from detal.runs.pool import ScoredDataset
 from detal.scoring import score_passes
 from detal.store import Store, StoredImages, image_keys
@@ -94,6 +95,9 @@ def score_into_stores(
 
     Returns:
         For each pass the P images, and how many of them had to be scored now.
+
+    Raises:
+        DataError: If images went away meanwhile; what was scored before is kept.
     """
     keys = image_keys(paths)
     lacks = np.zeros((len(passes), len(keys)), dtype=bool)
@@ -113,11 +117,25 @@ def score_into_stores(
             progress=advance,
         )
         for shard, results in zip(shards, scored, strict=True):
+            _refuse_changed(results[0].images, [keys[i] for i in shard])
             for (store, _), result in zip(wanted, results, strict=True):
                 store.write([keys[i] for i in shard], result.images, result.detections)
     return [
         (store.read(keys), int(row.sum())) for row, (store, _) in zip(lacks, passes, strict=True)
     ]
+
+
+def _refuse_changed(images: pl.DataFrame, keys: Sequence[str]) -> None:
+    """Refuse to quarantine what could be read before: its disk went away, or it is being copied."""
+    broken = images.with_columns(pl.Series("key", keys)).drop_nulls("error")
+    now = pl.Series(image_keys(broken["path"].to_list()), dtype=pl.String)
+    changed = broken.filter(broken["key"] != now)["path"]
+    if len(changed):
+        raise DataError(
+            f"images must stay as they are while they are scored, {len(changed)} went away or "
+            f"changed, for example {changed[0]}: see whether their disk is still mounted; what was "
+            "scored before is kept, run the same command to go on"
+        )
 
 
 def _counter(total: int, progress: ProgressCallback) -> Callable[[int], None]:

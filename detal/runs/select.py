@@ -18,6 +18,7 @@ from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import DataError, DetalError
 from detal.features import expected_class_counts
+from detal.locking import lock_beside, locked
 from detal.manifests import Batch, check_names, check_output, staged_folder, write_manifest_files
 from detal.notebook import notebook_table
 from detal.report import write_contact_sheet
@@ -96,6 +97,12 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     Raises:
         DetalError: With what must be mended; what was scored until then stays in the store.
     """
+    output = Path(config.output)
+    with locked(lock_beside(output), work=output):
+        return _select(config, progress or (lambda title: lambda done, total: None))
+
+
+def _select(config: SelectConfig, start_progress: StartProgress) -> SelectResult:
     clock = time.monotonic
     strategy = make_strategy(config.strategy.name, **config.strategy.options)
     check_tables(config, strategy.needs)
@@ -105,7 +112,6 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     inputs = _open(config)
     check_names(hand_over, inputs.detector.class_names)  # said before the work
     check_needs(strategy.needs, inputs.detector)
-    start_progress = progress or (lambda title: lambda done, total: None)
     started = clock()
     scored = _score(inputs, config, strategy.needs, start_progress)
     scoring_s = clock() - started

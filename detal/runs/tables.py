@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from detal.config import TablesConfig
 from detal.datasets import Dataset
 from detal.errors import ConfigError, DataError
 from detal.files import write_json
+from detal.locking import locked
 from detal.reward import FittedCurves, GroupGains, MeasuredTables, TableName
 from detal.runs.building import build_dataset, build_detector
 from detal.runs.curve_variants import build_curves, whole_set_weights
@@ -62,7 +61,7 @@ def build_table(config: TablesConfig, *, progress: StartProgress | None = None) 
     )
     origin = variants.origin()
     output = Path(config.output)
-    with _held(output):
+    with locked(output / ".lock", work=output):
         _claim(config, {**origin})
         for name in ("labeled", "reference"):
             origin[name] = {**getattr(config, name).model_dump(mode="json"), **origin[name]}
@@ -109,7 +108,7 @@ def round_tables(
         key = hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=8)
         folder = root / f"{name}-{key.hexdigest()}"
         report = (progress or _silent)(_TITLES[name])
-        with _held(folder):
+        with locked(folder / ".lock", work=folder):
             write_json(folder / "build.json", made_of)
             if name == "curves":
                 curves = build_curves(variants, folder, origin=origin, report=report)
@@ -144,17 +143,6 @@ def _latest(root: Path, name: TableName) -> Path | None:
 
 def _silent(title: str) -> Any:
     return lambda done, total: None
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"another run works in {folder}: wait or stop it") from None
-    with held:
-        yield
 
 
 def _made_of(

@@ -20,6 +20,7 @@ from detal.config import DatasetConfig, TrustSetConfig
 from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import DataError
+from detal.locking import lock_beside, locked
 from detal.manifests import check_output, staged_folder
 from detal.reward import CategoryCurves, FittedCurves
 from detal.runs.building import build_dataset, build_detector
@@ -65,8 +66,13 @@ def show_trust_set(
     Raises:
         DetalError: With what must be mended.
     """
-    report = progress or (lambda title: lambda done, total: None)
-    check_output(Path(config.output))
+    output = Path(config.output)
+    with locked(lock_beside(output), work=output):
+        check_output(output)
+        return _show(config, progress or (lambda title: lambda done, total: None))
+
+
+def _show(config: TrustSetConfig, report: StartProgress) -> dict[str, Any]:
     labeled = _annotated(config.labeled, "labelled")
     reference = None if config.reference is None else _annotated(config.reference, "reference")
     pool = None if config.pool is None else build_dataset(config.pool)

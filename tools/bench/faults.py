@@ -1,0 +1,149 @@
+"""Kill, interrupt, fill and unmount tiny runs of select, simulate, merge and review.
+
+    python tools/bench/faults.py --scratch /tmp/faults                  # 200 random kills
+    python tools/bench/faults.py --scratch /tmp/faults --boundaries 0   # at every write boundary
+
+Each of the four runs in forked processes beside the others (`tests/faults`). Real disks that are
+full, read-only or go away are tmpfs and bind mounts: as root on Linux only, left out elsewhere. The
+figures are added to the result file, whose other keys stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+os.environ.update(OMP_NUM_THREADS="1", POLARS_MAX_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+from detal.runs.provenance import commit, machine, versions  # noqa: E402
+from tests.faults import scenarios  # noqa: E402
+from tests.faults.killing import FULL, GONE, READ_ONLY  # noqa: E402
+from tests.faults.scenarios import Bench, Outcome  # noqa: E402
+
+SHARES = {"select": 0.25, "simulate": 0.15, "merge": 0.3, "review": 0.3}
+WRITES = (
+    (FULL, "full disk", "No space left on device"),
+    (READ_ONLY, "read-only folder", "Read-only file system"),
+    (GONE, "vanished folder", "No such file or directory"),
+)
+INJECTED = (
+    ("a detector that gives NaN", "select", 1, "must be finite"),
+    ("a detector that gives no answer", "select", 1, "must answer for each image"),
+    ("no memory for a batch", "select", 0, "going on with 2"),
+    ("no memory for an image", "select", 1, "does not fit into memory"),
+    ("no memory for the report", "select", 1, "memory ran out"),
+    ("no memory for a training", "simulate", 1, "memory ran out"),
+)
+Scenarios = Callable[
+    [Bench, argparse.Namespace, np.random.Generator], Iterator[Callable[[], Outcome]]
+]
+_SEED = 0
+
+
+def main() -> None:
+    """Run all scenarios, print the table, add it to the result file."""
+    args = _arguments()
+    started = time.monotonic()
+    jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        found = list(pool.map(lambda job: _all_of(*job, args), jobs))
+    outcomes = [outcome for those in found for outcome in those]
+    random = [o for o in outcomes if o.fault == "kill -9 at a random moment"]
+    result = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
+    result |= {
+        "kills": sum(o.injected for o in random),
+        "lost": sum(len(o.failures) for o in outcomes),
+        "faults": [o.row() for o in outcomes if o.injected],
+        "kill_runs": {
+            "kills": {o.where: o.injected for o in random},
+            "seed": _SEED,
+            "failures": [f"{o.fault}, {o.where}: {text}" for o in outcomes for text in o.failures],
+            "seconds": round(time.monotonic() - started),
+            "command": " ".join(["python", "tools/bench/faults.py", *sys.argv[1:]]),
+            "commit": commit(ROOT),
+            "machine": machine(),
+            "versions": versions(),
+        },
+    }
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    args.output.write_text(text, encoding="utf-8")
+    print(json.dumps({key: result[key] for key in ("kills", "lost", "faults")}, indent=1))
+    sys.exit(1 if result["lost"] else 0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for all runs")
+    parser.add_argument("--kills", type=int, default=200, help="random kills of all together")
+    parser.add_argument(
+        "--boundaries", type=int, default=24, help="write boundaries of each, evenly spaced; 0: all"
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "data" / "results" / "faults.json")
+    return parser.parse_args()
+
+
+def _all_of(name: str, scenarios_of: Scenarios, args: argparse.Namespace) -> list[Outcome]:
+    """The scenarios of one victim, in a folder of its own."""
+    bench = Bench(name, args.scratch.absolute() / f"{name}{scenarios_of.__name__}")
+    outcomes = []
+    for scenario in scenarios_of(bench, args, np.random.default_rng(_SEED)):
+        outcome = scenario()
+        outcomes.append(outcome)
+        print(json.dumps(outcome.row()), *outcome.failures, sep="\n  ", file=sys.stderr, flush=True)
+    return outcomes
+
+
+def _kills(
+    bench: Bench, args: argparse.Namespace, rng: np.random.Generator
+) -> Iterator[Callable[[], Outcome]]:
+    kills = round(args.kills * SHARES[bench.name])
+    yield lambda: scenarios.random_kills(bench, kills=kills, rng=rng)
+
+
+def _others(
+    bench: Bench, args: argparse.Namespace, rng: np.random.Generator
+) -> Iterator[Callable[[], Outcome]]:
+    name, few = bench.name, 3
+    yield lambda: scenarios.boundary_kills(bench, _spaced(bench.writes, args.boundaries))
+    yield lambda: scenarios.two_at_once(bench, number=few, rng=rng)
+    for fault, where, code, says in INJECTED:
+        if where == name:
+            yield partial(scenarios.injected, bench, fault, fault=fault, code=code, says=says)
+    if name == "review":  # its decisions are taken on a page, not by a command
+        return
+    yield lambda: scenarios.interrupts(bench, number=few, rng=rng)
+    for error, fault, says in WRITES:
+        at = _spaced(bench.writes, args.boundaries // 4)
+        yield partial(scenarios.failing_writes, bench, error, fault=fault, says=says, boundaries=at)
+    if os.geteuid() != 0:
+        return
+    yield lambda: scenarios.read_only(bench)
+    if name == "select":
+        yield lambda: scenarios.full_disk(bench, range(16, 320, 60))
+        yield lambda: scenarios.vanished(bench, "inputs", number=few, rng=rng)
+    yield lambda: scenarios.vanished(bench, "work", number=few, rng=rng)
+
+
+def _spaced(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` of the boundaries 1, 2, … ``count``; all of them if it is 0."""
+    everything = np.arange(1, count + 1)
+    if not wanted:
+        return everything.tolist()
+    spaced: Any = np.unique(np.linspace(1, count, min(wanted, count)).round().astype(int))
+    return [int(number) for number in spaced]
+
+
+if __name__ == "__main__":
+    main()
