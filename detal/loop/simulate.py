@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ from detal.loop.study import open_study
 from detal.loop.study_tables import check_tables
 from detal.loop.summary import write_summary
 from detal.loop.units import claimed, recorded, run_units
+from detal.runs.workers import RunTasks, process_tasks
 from detal.strategies import make_strategy
 
 __all__ = ["run_simulation"]
 
 
 def run_simulation(
-    config: SimulateConfig, *, progress: Callable[[int, int], None] | None = None
+    config: SimulateConfig,
+    *,
+    runner: AbstractContextManager[RunTasks] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Run what is not done yet of a study and summarise it.
 
@@ -31,6 +36,7 @@ def run_simulation(
 
     Args:
         config: The study.
+        runner: Runs the arms; by default processes of this machine, ``config.workers`` of them.
         progress: Called with the rounds done and the rounds of the study.
 
     Returns:
@@ -52,14 +58,19 @@ def run_simulation(
     output = Path(config.output)
     with claimed(config):
         open_study(config)
-        with recorded(
-            output / "runs.json", workers=config.workers, done=lambda: _rounds_done(config)
+        with (
+            recorded(
+                output / "runs.json", workers=config.workers, done=lambda: _rounds_done(config)
+            ),
+            runner or process_tasks(config.workers) as run,
         ):
-            _run_units(config, progress or (lambda done, total: None))
+            _run_units(config, run, progress or (lambda done, total: None))
     return write_summary(output)
 
 
-def _run_units(config: SimulateConfig, progress: Callable[[int, int], None]) -> None:
+def _run_units(
+    config: SimulateConfig, runner: RunTasks, progress: Callable[[int, int], None]
+) -> None:
     """Initial sets first, then all arms."""
     initial = [(_run_unit, config, None, seed) for seed in config.seeds]
     arms = [
@@ -71,7 +82,7 @@ def _run_units(config: SimulateConfig, progress: Callable[[int, int], None]) -> 
     progress(_rounds_done(config), total)
     run_units(
         (initial, arms),
-        workers=config.workers,
+        runner=runner,
         progress=lambda: progress(_rounds_done(config), total),
     )
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -22,11 +18,9 @@ from detal.config import SimulateConfig
 from detal.errors import ConfigError
 from detal.files import write_json
 from detal.runs.provenance import commit, machine, versions
+from detal.runs.workers import RunTasks, Task
 
-__all__ = ["Unit", "claimed", "recorded", "run_units", "write_json"]
-
-Unit = tuple[Any, ...]
-"""A function of a module and its arguments, all of them picklable."""
+__all__ = ["claimed", "recorded", "run_units", "write_json"]
 
 # What may change between a run and the one that goes on with it.
 _FREE_KEYS = {"workers", "output", "rounds", "strategies", "seeds"}
@@ -95,24 +89,15 @@ def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[N
 
 
 def run_units(
-    stages: Iterable[Sequence[Unit]], *, workers: int, progress: Callable[[], None]
+    stages: Iterable[Sequence[Task]], *, runner: RunTasks, progress: Callable[[], None]
 ) -> None:
-    """Run stage after stage, the units of each side by side in processes of one thread.
+    """Run stage after stage, the units of each side by side.
 
     Args:
         stages: A stage is asked for when the one before it is finished.
-        workers: Processes.
+        runner: Runs the units of a stage.
         progress: Called after each unit.
     """
-    # Children inherit the environment: one thread each, or they would fight for the cores.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for units in stages:
-            futures = [pool.submit(*unit) for unit in units]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    for units in stages:
+        for _ in runner(units):
+            progress()

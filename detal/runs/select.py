@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from detal.seeding import generator
 from detal.strategies import Candidates, Needs, QueryStrategy, make_strategy, strategy_options
 from detal.structures import Detections, Selection
 
-__all__ = ["SelectResult", "run_select"]
+__all__ = ["Inputs", "SelectResult", "open_inputs", "run_select", "store_root"]
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +63,27 @@ class SelectResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
+class Inputs:
+    """What a run reads.
+
+    Attributes:
+        pool: Images to choose from.
+        labeled: Labelled images.
+        reference: Labelled images that nothing is trained on.
+        detector_config: The round's detector.
+        load: Loads a detector for these sets; ``device=`` names another device than the config's.
+    """
+
     pool: Dataset
     labeled: Dataset | None
     reference: Dataset | None
-    detector: Detector
-    load: Callable[[DetectorConfig], Detector]
+    detector_config: DetectorConfig
+    load: Callable[..., Detector]
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The round's detector, loaded when it is first asked for."""
+        return self.load(self.detector_config)
 
     @property
     def num_images(self) -> int:
@@ -101,7 +116,7 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     budget = build_budget(config.budget)
     check_output(Path(config.output))
     hand_over = build_hand_over(config.manifest)
-    inputs = _open(config)
+    inputs = open_inputs(config)
     check_names(hand_over, inputs.detector.class_names)  # said before the work
     check_needs(strategy.needs, inputs.detector)
     start_progress = progress or (lambda title: lambda done, total: None)
@@ -124,7 +139,7 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
         candidates,
         labeled=scored.labeled,
         reference=scored.reference,
-        root=_store(config) / "tables",
+        root=store_root(config) / "tables",
         progress=start_progress,
     )
     candidates = replace(candidates, candidates=replace(candidates.candidates, tables=tables))
@@ -175,11 +190,17 @@ def _reserve(
     )
 
 
-def _store(config: SelectConfig) -> Path:
+def store_root(config: SelectConfig) -> Path:
+    """The folder of the stores."""
     return Path(config.store) if config.store else Path(config.output).parent / "detal_store"
 
 
-def _open(config: SelectConfig) -> _Inputs:
+def open_inputs(config: SelectConfig) -> Inputs:
+    """Open the sets of a run; the detector is loaded later.
+
+    Raises:
+        DataError: If the pool is empty, or a labelled set has no annotations.
+    """
     pool = build_dataset(config.pool)
     if len(pool) == 0:
         raise DataError(f"the pool must hold at least one image, found none in {config.pool.path}")
@@ -197,13 +218,14 @@ def _open(config: SelectConfig) -> _Inputs:
             path: image_id
             for dataset in datasets
             for path, image_id in dataset.images.select("path", "image_id").iter_rows()
+            if config.detector.type == "predictions"
         },
     )
-    return _Inputs(
+    return Inputs(
         pool=pool,
         labeled=labeled,
         reference=reference,
-        detector=load(config.detector),
+        detector_config=config.detector,
         load=load,
     )
 
@@ -233,11 +255,11 @@ def _warn_about_problems(dataset: Dataset, path: str) -> None:
 
 
 def _score(
-    inputs: _Inputs, config: SelectConfig, needs: Needs, progress: StartProgress
+    inputs: Inputs, config: SelectConfig, needs: Needs, progress: StartProgress
 ) -> _ScoredInputs:
     scorer = Scorer(
         detector=inputs.detector,
-        root=_store(config),
+        root=store_root(config),
         shard_size=config.shard_size,
         batch_size=config.batch_size,
         threads=config.threads,
@@ -278,7 +300,7 @@ def _part(record: dict[str, Any], *, timed: bool) -> dict[str, Any]:
 
 def _record(
     config: SelectConfig,
-    inputs: _Inputs,
+    inputs: Inputs,
     scored: _ScoredInputs,
     candidates: CandidatePool,
     selection: Selection,
@@ -315,7 +337,7 @@ def _record(
 
 def _write(
     config: SelectConfig,
-    inputs: _Inputs,
+    inputs: Inputs,
     scored: _ScoredInputs,
     candidates: CandidatePool,
     selections: tuple[Selection, Selection],
@@ -351,7 +373,7 @@ def _write(
 
 
 def _batch(
-    config: SelectConfig, inputs: _Inputs, candidates: CandidatePool, selection: Selection
+    config: SelectConfig, inputs: Inputs, candidates: CandidatePool, selection: Selection
 ) -> tuple[Batch, Detections]:
     """What is written of a selection, and all its detections."""
     class_names = inputs.detector.class_names
