@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from detal.loop.joining import MergeReport
     from detal.review import Session
     from detal.runs.select import SelectResult
+    from detal.runs.workers import RunTasks
 
 __all__ = ["main"]
 
@@ -70,19 +71,27 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def select(
     overrides: Overrides = None,
     config: ConfigOption = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="With partitions=N: parts run in processes of this machine (local) or as Ray "
+            "tasks (ray)."
+        ),
+    ] = "local",
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Choose the next batch of images to label and write its manifest."""
     _set_up(debug=debug)
+    _check_engine(engine, ("local", "ray"))
     from detal.config import SelectConfig, load_config
 
     resolved = load_config(SelectConfig, config, overrides or [])
     from detal.runs.select import run_select
 
     with _progress() as progress:
-        result = run_select(resolved, progress=progress)
+        result = run_select(resolved, runner=_tasks_on(engine, "cpu"), progress=progress)
     if as_json:
         typer.echo(json.dumps(result.run, ensure_ascii=False, indent=1, default=str))
     else:
@@ -147,6 +156,15 @@ def score(
         progress = stack.enter_context(_progress())
         outcomes = run_score(resolved, runner=runner, progress=progress)
     _print_scored(outcomes, as_json=as_json)
+
+
+def _tasks_on(engine: str, device: str) -> AbstractContextManager[RunTasks] | None:
+    """What runs tasks on Ray; None: whatever the verb runs them with by itself."""
+    if engine != "ray":
+        return None
+    from detal.runs.ray_engine import ray_tasks
+
+    return ray_tasks(device=device)
 
 
 def _check_engine(engine: str, valid: Sequence[str]) -> None:
@@ -240,14 +258,11 @@ def simulate(
     resolved = load_config(SimulateConfig, config, overrides or [])
     from detal.loop.simulate import run_simulation
 
-    runner = None
-    if engine == "ray":
-        from detal.runs.ray_engine import ray_tasks
-
-        runner = ray_tasks(device=resolved.device)
     with _progress("rounds") as progress:
         summary = run_simulation(
-            resolved, runner=runner, progress=progress("training and measuring")
+            resolved,
+            runner=_tasks_on(engine, resolved.device),
+            progress=progress("training and measuring"),
         )
     _print_summary(summary, Path(resolved.output), as_json=as_json)
 

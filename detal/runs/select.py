@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,11 +25,13 @@ from detal.notebook import notebook_table
 from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector, build_hand_over
 from detal.runs.kept import describe, keep_curves, write_kept
+from detal.runs.partitions import Question, check_partitions, shortlist
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
 from detal.runs.reserve import query_reserve
 from detal.runs.scoring import Scorer, StartProgress, check_needs
 from detal.runs.select_tables import check_tables, select_tables
+from detal.runs.workers import RunTasks, process_tasks
 from detal.seeding import generator
 from detal.strategies import Candidates, Needs, QueryStrategy, make_strategy, strategy_options
 from detal.structures import Detections, Selection
@@ -100,11 +104,18 @@ class _ScoredInputs:
     scored_now: int
 
 
-def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -> SelectResult:
+def run_select(
+    config: SelectConfig,
+    *,
+    runner: AbstractContextManager[RunTasks] | None = None,
+    progress: StartProgress | None = None,
+) -> SelectResult:
     """Score the pool, choose a batch, write the manifest and the picture.
 
     Args:
         config: The run.
+        runner: Runs the selections from parts of the pool (``config.partitions``); by default
+            processes of this machine, one for each core.
         progress: Given a title, returns what is called with (done, total) images.
 
     Raises:
@@ -113,6 +124,7 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     clock = time.monotonic
     strategy = make_strategy(config.strategy.name, **config.strategy.options)
     check_tables(config, strategy.needs)
+    check_partitions(config, strategy.needs)
     budget = build_budget(config.budget)
     check_output(Path(config.output))
     hand_over = build_hand_over(config.manifest)
@@ -123,8 +135,15 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     started = clock()
     scored = _score(inputs, config, strategy.needs, start_progress)
     scoring_s = clock() - started
+    started = clock()
+    pool = scored.pool
+    if config.partitions > 1:
+        question = Question.of(config, scored.labeled, scored.reference, inputs.detector)
+        with runner or process_tasks(os.cpu_count() or 1) as run_tasks:
+            pool = shortlist(pool, question, parts=config.partitions, runner=run_tasks)
+    partitions_s = clock() - started
     candidates = candidate_pool(
-        scored.pool,
+        pool,
         scored.labeled,
         class_names=inputs.detector.class_names,
         match_ids=config.labeled is not None and config.labeled.same_id,
@@ -158,6 +177,7 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     run = _record(config, inputs, scored, candidates, selection)
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
+        "partitions_s": round(partitions_s, 3),
         "tables_s": round(tables_s, 3),
         "selection_s": round(selection_s, 3),
         "reserve_s": round(clock() - started, 3),
