@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from detal.loop.joining import MergeReport
     from detal.review import Session
     from detal.runs.select import SelectResult
+    from detal.runs.workers import RunTasks
 
 __all__ = ["main"]
 
@@ -69,23 +71,105 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def select(
     overrides: Overrides = None,
     config: ConfigOption = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="With partitions=N: parts run in processes of this machine (local) or as Ray "
+            "tasks (ray)."
+        ),
+    ] = "local",
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Choose the next batch of images to label and write its manifest."""
     _set_up(debug=debug)
+    _check_engine(engine, ("local", "ray"))
     from detal.config import SelectConfig, load_config
 
     resolved = load_config(SelectConfig, config, overrides or [])
     from detal.runs.select import run_select
 
     with _progress() as progress:
-        result = run_select(resolved, progress=progress)
+        result = run_select(resolved, runner=_tasks_on(engine, "cpu"), progress=progress)
     if as_json:
         typer.echo(json.dumps(result.run, ensure_ascii=False, indent=1, default=str))
     else:
         _print_result(result)
+
+
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        help="local: this process; slice: the part of it that torchrun or SLURM gives this "
+        "process; ray: a Ray cluster, RAY_ADDRESS or this machine."
+    ),
+]
+ActorsOption = Annotated[
+    int | None, typer.Option(min=1, help="Ray: processes with a detector; as many as fit.")
+]
+ActorCpusOption = Annotated[
+    int | None, typer.Option(min=1, help="Ray: CPU threads of each; by default up to 8.")
+]
+ActorGpusOption = Annotated[
+    float | None, typer.Option(min=0, help="Ray: GPUs of each; by default one if there are any.")
+]
+
+
+@app.command(
+    epilog="Examples: detal score -c run.yaml   |   torchrun --standalone --nproc-per-node=4 "
+    "-m detal score -c run.yaml --engine slice   |   detal score -c run.yaml --engine ray   "
+    "(the same command, or another engine, goes on with what is missing)"
+)
+def score(
+    overrides: Overrides = None,
+    config: ConfigOption = None,
+    engine: EngineOption = "local",
+    actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
+    actor_gpus: ActorGpusOption = None,
+    *,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run the detector over all images of a run of detal select; nothing is selected."""
+    _set_up(debug=debug)
+    _check_engine(engine, ("local", "slice", "ray"))
+    from detal.config import SelectConfig, load_config
+
+    resolved = load_config(SelectConfig, config, overrides or [])
+    with ExitStack() as stack:
+        if engine == "ray":
+            from detal.runs.ray_engine import RayOptions, ray_scoring
+
+            options = RayOptions(actors=actors, cpus=actor_cpus, gpus=actor_gpus)
+            runner = stack.enter_context(ray_scoring(options))
+        else:
+            from detal.runs.slices import WHOLE, slice_of
+
+            part = slice_of(os.environ) if engine == "slice" else WHOLE
+            from detal.runs.score import in_this_process
+
+            runner = partial(in_this_process, part=part)
+        from detal.runs.score import run_score
+
+        progress = stack.enter_context(_progress())
+        outcomes = run_score(resolved, runner=runner, progress=progress)
+    _print_scored(outcomes, as_json=as_json)
+
+
+def _tasks_on(engine: str, device: str) -> AbstractContextManager[RunTasks] | None:
+    """What runs tasks on Ray; None: whatever the verb runs them with by itself."""
+    if engine != "ray":
+        return None
+    from detal.runs.ray_engine import ray_tasks
+
+    return ray_tasks(device=device)
+
+
+def _check_engine(engine: str, valid: Sequence[str]) -> None:
+    if engine not in valid:
+        raise ConfigError(unknown_name("engine", engine, valid))
 
 
 @app.command(epilog="Example: detal sandbox data/big --images 20000 --workers 8")
@@ -159,19 +243,27 @@ def check(
 def simulate(
     overrides: Overrides = None,
     config: ConfigOption = None,
+    engine: Annotated[
+        str, typer.Option(help="Arms run in processes of this machine (local) or as Ray tasks.")
+    ] = "local",
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Compare strategies on a labelled dataset: strategies x seeds x rounds, with curves."""
     _set_up(debug=debug)
+    _check_engine(engine, ("local", "ray"))
     from detal.config import SimulateConfig, load_config
 
     resolved = load_config(SimulateConfig, config, overrides or [])
     from detal.loop.simulate import run_simulation
 
     with _progress("rounds") as progress:
-        summary = run_simulation(resolved, progress=progress("training and measuring"))
+        summary = run_simulation(
+            resolved,
+            runner=_tasks_on(engine, resolved.device),
+            progress=progress("training and measuring"),
+        )
     _print_summary(summary, Path(resolved.output), as_json=as_json)
 
 
@@ -666,6 +758,22 @@ def _print_result(result: SelectResult) -> None:
         typer.echo("left out: " + ", ".join(f"{v} {k}" for k, v in left_out.items()))
     typer.echo(f"manifest: {result.output}")
     typer.echo(f"picture:  {result.contact_sheet}")
+
+
+def _print_scored(outcomes: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(outcomes, indent=1))
+        return
+    for outcome in outcomes:
+        left, unreadable = outcome["left"], outcome["unreadable"]
+        rest = f"; {left} passes are left to other processes" if left else ""
+        rest += f"; {unreadable} images cannot be read" if unreadable else ""
+        typer.echo(
+            f"{outcome['title']}: {outcome['images']} images, {outcome['scored_now']} passes now "
+            f"in {outcome['seconds']:.1f} s{rest}"
+        )
+    folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome["stores"])
+    typer.echo("\n".join(f"store: {folder}" for folder in folders))
 
 
 def _print_merge(report: MergeReport, into: Path) -> None:

@@ -295,6 +295,9 @@ class SelectConfig(_Section):
         batch_size: Images per forward pass; halved by itself when memory runs out.
         threads: Decoding threads; chosen by the number of cores by default.
         shard_size: Images written to the store at a time: what an interruption can lose.
+        partitions: Parts of the pool that are selected from one by one, or side by side, before
+            the batch is selected from what they chose: for pools whose features exceed one
+            machine's memory. 1: no parts.
     """
 
     pool: DatasetConfig
@@ -314,6 +317,7 @@ class SelectConfig(_Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
     shard_size: Annotated[int, Field(ge=1)] = 1024
+    partitions: Annotated[int, Field(ge=1)] = 1
 
 
 class InitialConfig(_Section):

@@ -32,11 +32,12 @@ from detal.locking import locked
 from detal.loop.arm import finish_round, initial_folder, read_rows, run_initial
 from detal.loop.study import Study, detector_of, open_study, scorer_of, truth_of
 from detal.loop.study_tables import TrainedRound, study_tables
-from detal.loop.units import Unit, claimed, recorded, run_units
+from detal.loop.units import claimed, recorded, run_units
 from detal.loop.varied_batches import Start, batch_names, varied_batches
 from detal.runs.pool import candidate_pool
 from detal.runs.scoring import StartProgress
 from detal.runs.tables import read_tables
+from detal.runs.workers import Task, process_tasks
 
 __all__ = ["INITIAL", "Retrainings", "build_start_tables", "open_start"]
 
@@ -123,9 +124,10 @@ class Retrainings:
                     progress(self.done(), len(self.units))
 
                 progress(self.done(), len(self.units))
-                run_units(self._stages(), workers=self.config.workers, progress=advance)
+                with process_tasks(self.config.workers) as runner:
+                    run_units(self._stages(), runner=runner, progress=advance)
 
-    def _stages(self) -> Iterator[Sequence[Unit]]:
+    def _stages(self) -> Iterator[Sequence[Task]]:
         if self.done() == len(self.units):
             return
         yield [(_prepare, self)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from detal.loop.study import open_study
 from detal.loop.study_tables import check_tables
 from detal.loop.summary import write_summary
 from detal.loop.units import claimed, recorded, run_units
+from detal.runs.workers import RunTasks, process_tasks
 from detal.strategies import make_strategy
 
 __all__ = ["run_simulation"]
 
 
 def run_simulation(
-    config: SimulateConfig, *, progress: Callable[[int, int], None] | None = None
+    config: SimulateConfig,
+    *,
+    runner: AbstractContextManager[RunTasks] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Run what is not done yet of a study and summarise it.
 
@@ -30,6 +35,7 @@ def run_simulation(
 
     Args:
         config: The study.
+        runner: Runs the arms; by default processes of this machine, ``config.workers`` of them.
         progress: Called with the rounds done and the rounds of the study.
 
     Returns:
@@ -51,15 +57,21 @@ def run_simulation(
     output = Path(config.output)
     with claimed(config):
         open_study(config)
-        with recorded(
-            output / "runs.json", workers=config.workers, done=lambda: _rounds_done(config)
-        ) as save:
-            _run_units(config, progress or (lambda done, total: None), save)
+        with (
+            recorded(
+                output / "runs.json", workers=config.workers, done=lambda: _rounds_done(config)
+            ) as save,
+            runner or process_tasks(config.workers) as run,
+        ):
+            _run_units(config, run, progress or (lambda done, total: None), save)
     return write_summary(output)
 
 
 def _run_units(
-    config: SimulateConfig, progress: Callable[[int, int], None], save: Callable[[], None]
+    config: SimulateConfig,
+    runner: RunTasks,
+    progress: Callable[[int, int], None],
+    save: Callable[[], None],
 ) -> None:
     """Initial sets first, then all arms."""
     initial = [(_run_unit, config, None, seed) for seed in config.seeds]
@@ -75,7 +87,7 @@ def _run_units(
         save()
         progress(_rounds_done(config), total)
 
-    run_units((initial, arms), workers=config.workers, progress=advance)
+    run_units((initial, arms), runner=runner, progress=advance)
 
 
 def _run_unit(config: SimulateConfig, strategy: StrategyConfig | None, seed: int) -> None:

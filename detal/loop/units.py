@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 import detal
 from detal.config import SimulateConfig
-from detal.errors import ConfigError, WorkerError
+from detal.errors import ConfigError
 from detal.files import write_json
-from detal.interrupts import follow_parent
 from detal.locking import locked
 from detal.runs.provenance import commit, machine, versions
+from detal.runs.workers import RunTasks, Task
 
-__all__ = ["Unit", "claimed", "recorded", "run_units", "write_json"]
-
-Unit = tuple[Any, ...]
-"""A function of a module and its arguments, all of them picklable."""
+__all__ = ["claimed", "recorded", "run_units", "write_json"]
 
 # What may change between a run and the one that goes on with it.
 _FREE_KEYS = {"workers", "output", "rounds", "strategies", "seeds"}
@@ -99,39 +91,18 @@ def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[C
 
 
 def run_units(
-    stages: Iterable[Sequence[Unit]], *, workers: int, progress: Callable[[], None]
+    stages: Iterable[Sequence[Task]], *, runner: RunTasks, progress: Callable[[], None]
 ) -> None:
-    """Run stage after stage, the units of each side by side in processes of one thread.
+    """Run stage after stage, the units of each side by side.
 
     Args:
         stages: A stage is asked for when the one before it is finished.
-        workers: Processes.
+        runner: Runs the units of a stage.
         progress: Called after each unit.
 
     Raises:
         WorkerError: If a process was killed, as the system does when memory runs out.
     """
-    # Children inherit the environment: one thread each, or they would fight for the cores.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    others = {child.pid for child in multiprocessing.active_children()}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=follow_parent) as pool:
-        for units in stages:
-            futures = [pool.submit(*unit) for unit in units]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress()
-            except BrokenProcessPool:
-                raise WorkerError(
-                    f"a worker process was killed, most likely because memory ran out with "
-                    f"{workers} of them: take fewer workers or a smaller batch_size; what is "
-                    "finished is kept, run the same command to go on"
-                ) from None
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(error, Exception):  # interrupted: nobody waits for a training
-                    for child in multiprocessing.active_children():
-                        if child.pid not in others:
-                            child.terminate()
-                raise
+    for units in stages:
+        for _ in runner(units):
+            progress()

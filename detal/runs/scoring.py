@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from detal.datasets import Dataset
 from detal.detectors import Detector, view_of
@@ -23,9 +25,14 @@ from detal.strategies import Needs
 __all__ = [
     "ProgressCallback",
     "Scorer",
+    "Shard",
     "StartProgress",
     "check_needs",
+    "counter",
+    "fill_stores",
+    "missing_shards",
     "open_store",
+    "passes_of",
     "score_into_store",
     "score_into_stores",
 ]
@@ -100,29 +107,103 @@ def score_into_stores(
         DataError: If images went away meanwhile; what was scored before is kept.
     """
     keys = image_keys(paths)
-    lacks = np.zeros((len(passes), len(keys)), dtype=bool)
-    for row, (store, _) in zip(lacks, passes, strict=True):
+    shards = missing_shards([store for store, _ in passes], keys, shard_size=shard_size)
+    fill_stores(
+        passes,
+        shards,
+        images=(paths, keys),
+        batch_size=batch_size,
+        threads=threads,
+        advance=counter(passes_of(shards), progress),
+    )
+    return [
+        (store.read(keys), sum(len(shard.rows) for shard in shards if i in shard.lacking))
+        for i, (store, _) in enumerate(passes)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Images that are scored and written together.
+
+    Attributes:
+        rows: (b,) places of the images in their set, ascending.
+        lacking: Numbers of the passes whose stores lack them, ascending.
+    """
+
+    rows: NDArray[np.int64]
+    lacking: tuple[int, ...]
+
+
+def missing_shards(stores: Sequence[Store], keys: Sequence[str], *, shard_size: int) -> list[Shard]:
+    """What some stores lack, in shards of one lack each.
+
+    Once shards of this list are written, the same call gives the others as they are here: every
+    runner may make its own list at any time.
+
+    Args:
+        stores: One for each pass.
+        keys: P images.
+        shard_size: Images per shard; the last one of a lack may be smaller.
+    """
+    lacks = np.zeros((len(stores), len(keys)), dtype=bool)
+    for row, store in zip(lacks, stores, strict=True):
         row[store.missing(keys)] = True
-    advance = _counter(int(lacks.sum()), progress)
+    shards = []
     # After an interruption the stores may lack different images.
     for pattern in np.unique(lacks[:, lacks.any(axis=0)], axis=1).T:
-        todo = np.flatnonzero((lacks == pattern[:, None]).all(axis=0))
-        wanted = [one for one, lacking in zip(passes, pattern, strict=True) if lacking]
-        shards = [todo[start : start + shard_size] for start in range(0, len(todo), shard_size)]
+        rows = np.flatnonzero((lacks == pattern[:, None]).all(axis=0))
+        lacking = tuple(np.flatnonzero(pattern).tolist())
+        shards += [
+            Shard(rows[start : start + shard_size], lacking)
+            for start in range(0, len(rows), shard_size)
+        ]
+    return shards
+
+
+def passes_of(shards: Sequence[Shard]) -> int:
+    """Forward passes that the shards need: one for each image and store that lacks it."""
+    return sum(len(shard.rows) * len(shard.lacking) for shard in shards)
+
+
+def fill_stores(
+    passes: Sequence[tuple[Store, Detector]],
+    shards: Sequence[Shard],
+    *,
+    images: tuple[Sequence[str], Sequence[str]],
+    batch_size: int,
+    threads: int | None,
+    advance: Callable[[int], None],
+) -> None:
+    """Score shards and write each as soon as it is done; what every runner does.
+
+    Args:
+        passes: Where the results of each detector go; detectors on one device.
+        shards: What to do.
+        images: Paths and keys of the set that the shards' rows count in.
+        batch_size: Images per forward pass.
+        threads: CPU threads, or None for one per core.
+        advance: Called with the forward passes just done, from several threads.
+
+    Raises:
+        DataError: If images went away meanwhile; what was scored before is kept.
+    """
+    paths, keys = images
+    for lacking, group in itertools.groupby(shards, key=lambda shard: shard.lacking):
+        wanted = [passes[i] for i in lacking]
+        together = list(group)
         scored = score_passes(
             [detector for _, detector in wanted],
-            ([paths[i] for i in shard] for shard in shards),
+            ([paths[i] for i in shard.rows] for shard in together),
             batch_size=batch_size,
             threads=threads,
             progress=advance,
         )
-        for shard, results in zip(shards, scored, strict=True):
-            _refuse_changed(results[0].images, [keys[i] for i in shard])
+        for shard, results in zip(together, scored, strict=True):
+            of_shard = [keys[i] for i in shard.rows]
+            _refuse_changed(results[0].images, of_shard)
             for (store, _), result in zip(wanted, results, strict=True):
-                store.write([keys[i] for i in shard], result.images, result.detections)
-    return [
-        (store.read(keys), int(row.sum())) for row, (store, _) in zip(lacks, passes, strict=True)
-    ]
+                store.write(of_shard, result.images, result.detections)
 
 
 def _refuse_changed(images: pl.DataFrame, keys: Sequence[str]) -> None:
@@ -138,8 +219,8 @@ def _refuse_changed(images: pl.DataFrame, keys: Sequence[str]) -> None:
         )
 
 
-def _counter(total: int, progress: ProgressCallback) -> Callable[[int], None]:
-    """Adds up counts from several threads."""
+def counter(total: int, progress: ProgressCallback) -> Callable[[int], None]:
+    """What adds up counts from several threads and reports the sum."""
     done = 0
     lock = threading.Lock()
 

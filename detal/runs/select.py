@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,18 @@ from detal.report import write_contact_sheet
 from detal.runs.building import build_budget, build_dataset, build_detector, build_hand_over
 from detal.runs.kept import describe, keep_curves, write_kept
 from detal.runs.notes import noted
+from detal.runs.partitions import Question, check_partitions, shortlist
 from detal.runs.pool import CandidatePool, ScoredDataset, candidate_pool
 from detal.runs.provenance import versions
 from detal.runs.reserve import query_reserve
 from detal.runs.scoring import Scorer, StartProgress, check_needs
 from detal.runs.select_tables import check_tables, select_tables
+from detal.runs.workers import RunTasks, process_tasks
 from detal.seeding import generator
 from detal.strategies import Candidates, Needs, QueryStrategy, make_strategy, strategy_options
 from detal.structures import Detections, Selection
 
-__all__ = ["SelectResult", "run_select"]
+__all__ = ["Inputs", "SelectResult", "open_inputs", "run_select", "store_root"]
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +69,27 @@ class SelectResult:
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
+class Inputs:
+    """What a run reads.
+
+    Attributes:
+        pool: Images to choose from.
+        labeled: Labelled images.
+        reference: Labelled images that nothing is trained on.
+        detector_config: The round's detector.
+        load: Loads a detector for these sets; ``device=`` names another device than the config's.
+    """
+
     pool: Dataset
     labeled: Dataset | None
     reference: Dataset | None
-    detector: Detector
-    load: Callable[[DetectorConfig], Detector]
+    detector_config: DetectorConfig
+    load: Callable[..., Detector]
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The round's detector, loaded when it is first asked for."""
+        return self.load(self.detector_config)
 
     @property
     def num_images(self) -> int:
@@ -87,11 +106,18 @@ class _ScoredInputs:
     scored_now: int
 
 
-def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -> SelectResult:
+def run_select(
+    config: SelectConfig,
+    *,
+    runner: AbstractContextManager[RunTasks] | None = None,
+    progress: StartProgress | None = None,
+) -> SelectResult:
     """Score the pool, choose a batch, write the manifest and the picture.
 
     Args:
         config: The run.
+        runner: Runs the selections from parts of the pool (``config.partitions``); by default
+            processes of this machine, one for each core.
         progress: Given a title, returns what is called with (done, total) images.
 
     Raises:
@@ -99,24 +125,36 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     """
     output = Path(config.output)
     with locked(lock_beside(output), work=output):
-        return _select(config, progress or (lambda title: lambda done, total: None))
+        return _select(config, runner, progress or (lambda title: lambda done, total: None))
 
 
-def _select(config: SelectConfig, start_progress: StartProgress) -> SelectResult:
+def _select(
+    config: SelectConfig,
+    runner: AbstractContextManager[RunTasks] | None,
+    start_progress: StartProgress,
+) -> SelectResult:
     clock = time.monotonic
     strategy = make_strategy(config.strategy.name, **config.strategy.options)
     check_tables(config, strategy.needs)
+    check_partitions(config, strategy.needs)
     budget = build_budget(config.budget)
     check_output(Path(config.output))
     hand_over = build_hand_over(config.manifest)
-    inputs = _open(config)
+    inputs = open_inputs(config)
     check_names(hand_over, inputs.detector.class_names)  # said before the work
     check_needs(strategy.needs, inputs.detector)
     started = clock()
     scored = _score(inputs, config, strategy.needs, start_progress)
     scoring_s = clock() - started
+    started = clock()
+    pool = scored.pool
+    if config.partitions > 1:
+        question = Question.of(config, scored.labeled, scored.reference, inputs.detector)
+        with runner or process_tasks(os.cpu_count() or 1) as run_tasks:
+            pool = shortlist(pool, question, parts=config.partitions, runner=run_tasks)
+    partitions_s = clock() - started
     candidates = candidate_pool(
-        scored.pool,
+        pool,
         scored.labeled,
         class_names=inputs.detector.class_names,
         match_ids=config.labeled is not None and config.labeled.same_id,
@@ -131,7 +169,7 @@ def _select(config: SelectConfig, start_progress: StartProgress) -> SelectResult
         candidates,
         labeled=scored.labeled,
         reference=scored.reference,
-        root=_store(config) / "tables",
+        root=store_root(config) / "tables",
         progress=start_progress,
     )
     candidates = replace(candidates, candidates=replace(candidates.candidates, tables=tables))
@@ -155,6 +193,7 @@ def _select(config: SelectConfig, start_progress: StartProgress) -> SelectResult
     run["notes"] = notes
     run["timings"] = {
         "scoring_s": round(scoring_s, 3),
+        "partitions_s": round(partitions_s, 3),
         "tables_s": round(tables_s, 3),
         "selection_s": round(selection_s, 3),
         "reserve_s": round(clock() - started, 3),
@@ -187,11 +226,17 @@ def _reserve(
     )
 
 
-def _store(config: SelectConfig) -> Path:
+def store_root(config: SelectConfig) -> Path:
+    """The folder of the stores."""
     return Path(config.store) if config.store else Path(config.output).parent / "detal_store"
 
 
-def _open(config: SelectConfig) -> _Inputs:
+def open_inputs(config: SelectConfig) -> Inputs:
+    """Open the sets of a run; the detector is loaded later.
+
+    Raises:
+        DataError: If the pool is empty, or a labelled set has no annotations.
+    """
     pool = build_dataset(config.pool)
     if len(pool) == 0:
         raise DataError(f"the pool must hold at least one image, found none in {config.pool.path}")
@@ -209,13 +254,14 @@ def _open(config: SelectConfig) -> _Inputs:
             path: image_id
             for dataset in datasets
             for path, image_id in dataset.images.select("path", "image_id").iter_rows()
+            if config.detector.type == "predictions"
         },
     )
-    return _Inputs(
+    return Inputs(
         pool=pool,
         labeled=labeled,
         reference=reference,
-        detector=load(config.detector),
+        detector_config=config.detector,
         load=load,
     )
 
@@ -245,11 +291,11 @@ def _warn_about_problems(dataset: Dataset, path: str) -> None:
 
 
 def _score(
-    inputs: _Inputs, config: SelectConfig, needs: Needs, progress: StartProgress
+    inputs: Inputs, config: SelectConfig, needs: Needs, progress: StartProgress
 ) -> _ScoredInputs:
     scorer = Scorer(
         detector=inputs.detector,
-        root=_store(config),
+        root=store_root(config),
         shard_size=config.shard_size,
         batch_size=config.batch_size,
         threads=config.threads,
@@ -290,7 +336,7 @@ def _part(record: dict[str, Any], *, timed: bool) -> dict[str, Any]:
 
 def _record(
     config: SelectConfig,
-    inputs: _Inputs,
+    inputs: Inputs,
     scored: _ScoredInputs,
     candidates: CandidatePool,
     selection: Selection,
@@ -327,7 +373,7 @@ def _record(
 
 def _write(
     config: SelectConfig,
-    inputs: _Inputs,
+    inputs: Inputs,
     scored: _ScoredInputs,
     candidates: CandidatePool,
     selections: tuple[Selection, Selection],
@@ -363,7 +409,7 @@ def _write(
 
 
 def _batch(
-    config: SelectConfig, inputs: _Inputs, candidates: CandidatePool, selection: Selection
+    config: SelectConfig, inputs: Inputs, candidates: CandidatePool, selection: Selection
 ) -> tuple[Batch, Detections]:
     """What is written of a selection, and all its detections."""
     class_names = inputs.detector.class_names

@@ -59,7 +59,7 @@ def test_what_cannot_be_compared_is_refused(
         Retrainings(config=config(tmp_path, **changes), seed=0, repeats=repeats, names=NAMES)
 
 
-def in_this_process(stages: Any, *, workers: int, progress: Any) -> None:
+def in_this_process(stages: Any, *, runner: Any, progress: Any) -> None:
     for units in stages:
         for function, *arguments in units:
             function(*arguments)
