@@ -116,6 +116,8 @@ class DetectorConfig(_Section):
         head: Which YOLO head to read where a model has two.
         half: Half precision; by default on CUDA only.
         download: Let ultralytics fetch YOLO weights that are named but not on disk.
+        trust_checkpoint: Load a YOLO checkpoint that holds more than layers of ultralytics and
+            torch; this runs the code of whoever made it.
     """
 
     type: Literal["yolo", "torchvision", "predictions"] = "yolo"
@@ -131,6 +133,7 @@ class DetectorConfig(_Section):
     head: Literal["auto", "one2many", "one2one"] = "auto"
     half: bool | None = None
     download: bool = False
+    trust_checkpoint: bool = False
 
 
 class BudgetConfig(_Section):
@@ -219,6 +222,7 @@ class TrainingConfig(_Section):
         image_size: Training and test size in pixels.
         batch_size: Images per step.
         extra: Further trainer arguments (learning rate, augmentation) in the trainer's own words.
+        trust_checkpoint: As in ``detector``, for ``init``.
     """
 
     init: PathText
@@ -228,6 +232,7 @@ class TrainingConfig(_Section):
     image_size: Annotated[int, Field(ge=32)] = 160
     batch_size: Annotated[int, Field(ge=1)] = 16
     extra: dict[str, Any] = {}
+    trust_checkpoint: bool = False
 
 
 class GroupsConfig(_Section):
