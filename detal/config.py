@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detal.errors import ConfigError
+from detal.files import exists
 
 __all__ = [
     "BudgetConfig",
@@ -554,7 +555,7 @@ def _resolve_item(key: str, value: Any, base: Path) -> Any:
         return value
     path = base / Path(value).expanduser()
     # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
-    is_name = key in _MODEL_KEYS and Path(value).name == value and not path.exists()
+    is_name = key in _MODEL_KEYS and Path(value).name == value and not exists(path)
     return value if is_name else os.path.normpath(path)
 
 

@@ -18,6 +18,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,19 @@ _SPREADS = ("box_spread", "cluster_spread")
 _NUMBERS = ("mutual_information", "tightness")
 _SIDES = ("left", "top", "right", "bottom")
 _STALE_S = 3600.0
+# What readers of parquet and npy, and what is made of their columns, raise on damaged files.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -157,7 +171,15 @@ class Store:
         return StoredImages(store=self, images=images)
 
     def load_shard(self, shard: str) -> Detections:
-        """All detections of one shard, in the order they were written."""
+        """All detections of one shard, in the order they were written.
+
+        Raises:
+            StoreError: If its files are damaged.
+        """
+        with self._intact(f"{shard}.parquet"):
+            return self._load_shard(shard)
+
+    def _load_shard(self, shard: str) -> Detections:
         counts = pl.read_parquet(self.folder / f"{shard}.parquet", columns=["num_boxes"])
         boxes = pl.read_parquet(self.folder / f"{shard}.boxes.parquet")
         offsets = np.concatenate([[0], np.cumsum(counts["num_boxes"].to_numpy(), dtype=np.int64)])
@@ -185,7 +207,8 @@ class Store:
 
     def load_image_features(self, shard: str) -> NDArray[np.float32] | None:
         """(B, D) image features of one shard, or None."""
-        features = self._load_npy(shard, "image_features")
+        with self._intact(f"{shard}.parquet"):
+            features = self._load_npy(shard, "image_features")
         return None if features is None else features.numpy()
 
     def _index(self) -> pl.DataFrame:
@@ -194,12 +217,26 @@ class Store:
         for path in sorted(self.folder.glob("*.parquet")):
             if path.name.endswith(".boxes.parquet") or path.name.startswith("."):
                 continue
-            table = pl.read_parquet(path).with_row_index("row")
+            with self._intact(path.name):
+                table = pl.read_parquet(path).with_row_index("row")
+                table.select(pl.col("key").cast(pl.String), pl.col("num_boxes").cast(pl.Int32))
             tables.append(table.with_columns(pl.lit(path.stem).alias("shard")))
         if not tables:
             return pl.DataFrame(schema={"key": pl.String, "shard": pl.String, "row": pl.UInt32})
         # Shards of an earlier version lack what was measured later: null there.
         return pl.concat(tables, how="diagonal")
+
+    @contextmanager
+    def _intact(self, name: str) -> Iterator[None]:
+        """Say which shard is damaged, and that it can be made again, where reading it fails."""
+        try:
+            yield
+        except _DAMAGED as error:
+            text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise StoreError(
+                f"a shard of the store is damaged: {self.folder / name} ({text}); remove that file "
+                "and run the same command again, its images are then scored anew"
+            ) from None
 
     def _load_npy(self, shard: str, name: str) -> Tensor | None:
         path = self.folder / f"{shard}.{name}.npy"

@@ -16,6 +16,7 @@ import torch
 from detal.agents.inputs import NUM_INPUTS
 from detal.agents.policy import Policy
 from detal.errors import ConfigError, StoreError
+from detal.files import read_json
 
 __all__ = ["load_policy", "save_policy"]
 
@@ -53,7 +54,7 @@ def load_policy(folder: Path) -> Policy:
         StoreError: If it is damaged.
     """
     try:
-        about = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        about = read_json(folder / "policy.json")
     except FileNotFoundError:
         raise ConfigError(
             f"a policy must be a folder with policy.json, found none: {folder}"

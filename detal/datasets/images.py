@@ -35,6 +35,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from detal.datasets.threads import map_in_threads
 from detal.errors import DataError
+from detal.files import open_regular
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -85,7 +86,10 @@ _PIL_ERRORS = (
     UserWarning,
 )
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2, "setLogLevel"):  # in some versions here, in others there
+    cv2.setLogLevel(0)
+else:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +148,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = _identify(file, path)
             turned = _orientation(header) in _SWAPPING_ORIENTATIONS
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if not turned:
         return header.size
@@ -174,7 +178,8 @@ def _size_or_error(path: str) -> tuple[int, int] | DataError:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
         raise _unreadable(path, error) from None
 

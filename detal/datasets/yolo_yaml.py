@@ -12,6 +12,7 @@ import yaml
 from detal.datasets.dataset import Problem
 from detal.datasets.listing import absolute, native, read_text
 from detal.errors import DataError
+from detal.files import exists
 
 __all__ = ["SPLITS", "YoloSource", "find_yaml", "read_source"]
 
@@ -113,7 +114,7 @@ def _find_root(
     candidates = [absolute(file.parent / Path(text).expanduser()), absolute(text)]
     fallbacks = [file.parent.parent / Path(text).name, file.parent]
     for root in (*candidates, *fallbacks):
-        if any(_locate(root, item).exists() for items in entries.values() for item in items):
+        if any(exists(_locate(root, item)) for items in entries.values() for item in items):
             if root not in candidates:
                 message = f"'path' must be the dataset's folder, got {stated}; {root} is used"
                 problems.append(Problem("dataset_root", str(file), "path", message, "warning"))
@@ -126,9 +127,9 @@ def _find_root(
 def _locate(root: Path, text: str) -> Path:
     """A split's folder or list; some sites write ``../train`` and mean ``train``."""
     place = absolute(root / native(text))
-    if not place.exists() and text.startswith("../"):
+    if not exists(place) and text.startswith("../"):
         inside = absolute(root / native(text)[3:])
-        return inside if inside.exists() else place
+        return inside if exists(inside) else place
     return place
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detal.errors import DetectorError
+from detal.files import is_file
 
 __all__ = ["check_archive", "fingerprint", "read_state_dict", "resolve_device"]
 
@@ -82,11 +84,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         DetectorError: If the file is missing, damaged or holds no state dict.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise DetectorError(f"weights must be a file, found none at {path}")
     check_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it comments on pickles that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
         raise DetectorError(
             f"weights must be a state dict saved by torch.save (tensors by name), {path} cannot be "

@@ -22,6 +22,7 @@ from detal.detectors.yolo_checkpoints import check_model_yaml, read_checkpoint
 from detal.detectors.yolo_detector import YoloDetector
 from detal.detectors.yolo_head import OpenHead
 from detal.errors import DetectorError
+from detal.files import is_file
 from detal.seeding import seed_torch
 
 __all__ = ["HeadName", "import_ultralytics", "load_model", "load_yolo"]
@@ -184,14 +185,14 @@ def load_model(
     library = import_ultralytics(download=download)
     path = Path(weights)
     is_yaml = path.suffix.lower() in {".yaml", ".yml"}
-    if not (is_yaml or download or path.is_file()):
+    if not (is_yaml or download or is_file(path)):
         raise DetectorError(
             f"YOLO weights must be a file on disk or a model YAML, found no file {str(path)!r} "
             f"(from {Path.cwd()}); with network access download=True fetches weights by name"
         )
     if is_yaml and "rtdetr" in path.name.lower():
         raise DetectorError(f"a YOLO detection model is needed, {path} is an RT-DETR model")
-    if path.suffix.lower() in _EXPORTED or path.is_dir():
+    if path.suffix.lower() in _EXPORTED:
         raise DetectorError(
             f"YOLO weights must be a PyTorch checkpoint or a model YAML, {path} is an exported "
             "model: use the .pt file it was exported from"
@@ -199,7 +200,7 @@ def load_model(
     try:
         if is_yaml:
             check_model_yaml(str(path))
-        elif not path.is_file():
+        elif not is_file(path):
             downloads = importlib.import_module("ultralytics.utils.downloads")
             path = Path(downloads.attempt_download_asset(str(weights)))
         if not (is_yaml or trust_checkpoint):

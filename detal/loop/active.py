@@ -30,6 +30,7 @@ import polars as pl
 from detal.config import DatasetConfig, LabeledConfig, SelectConfig
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset
 from detal.errors import ConfigError, DataError
+from detal.files import read_own
 from detal.loop.advice import read_curve, stopping_advice
 from detal.loop.asked import Asked, read_asked
 from detal.loop.callbacks import select_config
@@ -158,7 +159,7 @@ class ActiveLearning:
     def _enough(self) -> bool:
         """Write the curve of the rounds measured so far; whether the rule says to stop."""
         done = sorted(self.output.glob("round-*/done.json"))
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in done]
+        records = [read_own(path) for path in done]
         rows = [r for r in records if r["mean_ap"] is not None and r["boxes"] > 0]
         if not rows:
             return False
@@ -267,7 +268,7 @@ def _finish(this: Round, *, is_last: bool) -> None:
 
 
 def _weights_of(folder: Path) -> Path | None:
-    name = json.loads((folder / "done.json").read_text(encoding="utf-8"))["weights"]
+    name = read_own(folder / "done.json")["weights"]
     return None if name is None else folder / name
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import time
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 import detal
 from detal.config import SimulateConfig
 from detal.errors import ConfigError
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.runs.provenance import commit, machine, versions
 
 __all__ = ["Unit", "claimed", "recorded", "run_units", "write_json"]
@@ -55,7 +54,7 @@ def _claim(output: Path, config: SimulateConfig) -> None:
     mine = config.model_dump(mode="json")
     path = output / "study.json"
     if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
+        theirs = read_own(path)
         # Keys that this version added had their defaults then.
         with contextlib.suppress(ValidationError):
             theirs = SimulateConfig.model_validate(theirs).model_dump(mode="json")
@@ -76,7 +75,7 @@ def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[N
         workers: Processes side by side.
         done: Counts the trainings that are finished.
     """
-    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    runs = read_own(path) if path.exists() else []
     before, started = done(), time.time()
     origin = {
         "started": datetime.fromtimestamp(started, tz=timezone.utc).isoformat(timespec="seconds"),
