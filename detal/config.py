@@ -504,7 +504,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} must be YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}
@@ -519,8 +519,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"an override must look like key=value, got {override!r}")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         value = text
+    except RecursionError:
+        raise ConfigError(f"an override must not be nested so deeply: {override[:60]}") from None
     *parents, leaf = key.strip().split(".")
     node = data
     for part in parents:
@@ -553,7 +555,7 @@ def _resolve_item(key: str, value: Any, base: Path) -> Any:
         return _resolve(value, base)
     if key not in _PATH_KEYS or not isinstance(value, str) or not value:
         return value
-    path = base / Path(value).expanduser()
+    path = base / os.path.expanduser(value)  # noqa: PTH111 - leaves the home of nobody as it is
     # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
     is_name = key in _MODEL_KEYS and Path(value).name == value and not exists(path)
     return value if is_name else os.path.normpath(path)

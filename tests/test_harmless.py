@@ -16,7 +16,7 @@ import torch
 
 from detal.datasets import open_dataset
 from detal.detectors.yolo import load_model
-from detal.errors import ConfigError, DataError, DetalError, DetectorError
+from detal.errors import ConfigError, DataError, DetectorError
 from detal.manifests.label_studio import labelling_config
 from detal.manifests.table import plain_text
 from tests.bad_inputs import models
@@ -279,5 +279,3 @@ def test_ultralytics_stays_off_the_network_and_off_the_users_settings(tmp_path: 
     assert told == {"calls": [], "online": False, "install": False}
     assert settings.read_text() == '{"sync": true}'
     assert [p.name for p in settings.parent.iterdir()] == ["settings.json"]
-
-

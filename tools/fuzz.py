@@ -146,6 +146,7 @@ class Session:
             "reader": self.name,
             "guided": self.guided,
             "seconds": round(time.monotonic() - self.started),
+            "cpu_seconds": round(time.process_time()),
             "examples": self.examples,
             "refused": self.refused,
             "findings": sorted(self.found.values()),
@@ -462,7 +463,10 @@ def _manifest_seeds() -> list[bytes]:
     header = (
         "rank image_id path width height group score expected_boxes cost cost_unit boxes reason"
     )
-    rows = [header.split(), ["1", "a", "/x/a.png", "64", "48", "g", "0.5", "1.0", "1.0", "images", "1", "why"]]
+    rows = [
+        header.split(),
+        ["1", "a", "/x/a.png", "64", "48", "g", "0.5", "1.0", "1.0", "images", "1", "why"],
+    ]
     rows.append(["2", "'=b", "/x/b.png", "64", "48", "", "", "0", "1", "images", "0", 'a, "b"'])
     text = io.StringIO()
     csv.writer(text).writerows(rows)

@@ -218,6 +218,10 @@ def _identify(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
                 continue
             file.seek(0)
             header: ImageFile.ImageFile = factory(file, "")
+        except Image.DecompressionBombError as error:
+            raise DataError(
+                f"an image must have 1 to {MAX_PIXELS:,} pixels: {path} ({error})"
+            ) from None
         except _PIL_ERRORS:
             continue
         width, height = header.size

@@ -280,6 +280,8 @@ def _class_names(model: nn.Module, given: Sequence[str] | None) -> tuple[str, ..
     names: Any = getattr(model, "names", None) if given is None else given
     if isinstance(names, dict):
         names = [names[key] for key in sorted(names)]
+    if names is not None and not isinstance(names, list | tuple):
+        raise DetectorError(f"class names must be a list, the model's are {names!r:.60}")
     result = tuple(str(name) for name in names or (f"class {i}" for i in range(count)))
     if len(result) != count:
         raise DetectorError(f"the model has {count} classes, got {len(result)} class names")

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from detal.config import SimulateConfig
-from detal.errors import DataError
+from detal.errors import DataError, StoreError
 from detal.files import read_json, read_own
 from detal.loop.summary import read_points, summarise
 from detal.report.html_page import plural, write_page

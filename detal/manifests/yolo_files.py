@@ -116,8 +116,7 @@ def name_key(name: str) -> str:
 
 def _legal(path: Path) -> str:
     printable = "".join(
-        "_" if c == "\\" or unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c
-        for c in path.name
+        "_" if c == "\\" or unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in path.name
     )
     return printable if Path(printable).suffix.lower() in YOLO_SUFFIXES else f"{printable}.png"
 

@@ -400,7 +400,9 @@ def _voc_split(folder: Path) -> Sequence[object]:
 
 _LAUGHS = (
     '<!DOCTYPE x [<!ENTITY a "ha">'
-    + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=False))
+    + "".join(
+        f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=False)
+    )
     + "]>"
 )
 _PROLOGUES = {
