@@ -125,7 +125,7 @@ class DetectorConfig(_Section):
     weights: PathText | None = None
     architecture: str | None = None
     class_names: tuple[str, ...] | None = None
-    image_size: Annotated[int, Field(ge=32)] | None = None
+    image_size: Annotated[int, Field(ge=32, le=65_536)] | None = None
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     max_detections: Annotated[int, Field(ge=1)] = 300
@@ -230,7 +230,7 @@ class TrainingConfig(_Section):
     type: Literal["yolo", "torchvision"] = "yolo"
     backbone: PathText | None = None
     steps: Annotated[int, Field(ge=1)] = 300
-    image_size: Annotated[int, Field(ge=32)] = 160
+    image_size: Annotated[int, Field(ge=32, le=65_536)] = 160
     batch_size: Annotated[int, Field(ge=1)] = 16
     extra: dict[str, Any] = {}
     trust_checkpoint: bool = False

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,8 +50,10 @@ _DAMAGED = (
     LookupError,
     MemoryError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
+    tokenize.TokenError,
     pl.exceptions.PolarsError,
     pl.exceptions.PanicException,
 )

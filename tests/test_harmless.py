@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,10 +36,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", models.TRAPS)
 def test_a_checkpoint_runs_nothing(name: str) -> None:
     Path("best.pt").write_bytes(models.TRAPS[name]())
-    with pytest.raises(DetectorError) as caught:
+    with pytest.raises(DetectorError, match=r"best\.pt|checkpoint's model YAML"):
         load_model("best.pt")
     assert not Path("harmed").exists()
-    assert "best.pt" in str(caught.value) or "YAML" in str(caught.value)
 
 
 def test_the_trap_works_for_who_trusts_it() -> None:
@@ -47,7 +47,7 @@ def test_the_trap_works_for_who_trusts_it() -> None:
     with pytest.raises(DetectorError, match="trust_checkpoint=true"):
         load_model("best.pt")
     assert not Path("harmed").exists()
-    with pytest.raises(DetectorError):
+    with pytest.raises(DetectorError, match=r"best\.pt"):
         load_model("best.pt", trust_checkpoint=True)
     assert Path("harmed").exists()
 
@@ -94,13 +94,15 @@ def test_a_model_yaml_runs_nothing(name: str, way: str) -> None:
     write_image(Path("set/images/a.png"))
     write_text(Path("set/labels/a.txt"), "0 0.5 0.5 0.2 0.2\n")
     data = write_text(Path("set/data.yaml"), "path: .\ntrain: images\nnames: [cat]\n")
+    ways: dict[str, Callable[[], object]] = {
+        "weights": lambda: load_yolo("model.yaml", device="cpu"),
+        "architecture": lambda: load_yolo("state.pt", architecture="model.yaml", device="cpu"),
+        "training": lambda: train_yolo(
+            data_yaml=data, output="out", init="model.yaml", steps=1, device="cpu"
+        ),
+    }
     with pytest.raises(DetectorError, match=r"activation must be|must be made of layers"):
-        if way == "weights":
-            load_yolo("model.yaml", device="cpu")
-        elif way == "architecture":
-            load_yolo("state.pt", architecture="model.yaml", device="cpu")
-        else:
-            train_yolo(data_yaml=data, output="out", init="model.yaml", steps=1, device="cpu")
+        ways[way]()
     assert not Path("harmed").exists()
 
 
@@ -211,12 +213,13 @@ def test_a_manifest_shows_no_other_file(tmp_path: Path) -> None:
     table = run / "selection.csv"
     first = str(tmp_path / "pool" / "0000.png")
     table.write_text(table.read_text().replace(first, "../../../../../.." + str(secret)))
-    with open_session(run) as session, ReviewServer(session) as server, pytest.raises(DataError):
+    refused = pytest.raises(DataError, match="not an image")
+    with open_session(run) as session, ReviewServer(session) as server, refused:
         server.picture("image", 0)
     page = write_run_report(run, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "12345" not in page
     for copying in ("link", "copy"):
-        with pytest.raises(DataError):
+        with pytest.raises(DataError, match="not an image"):
             export_run(run, HandOver(formats=("yolo",), mode=copying), output=tmp_path / copying)
     copies = [p for p in tmp_path.rglob("*") if p.is_file() and b"12345" in p.read_bytes()]
     assert copies == [secret]

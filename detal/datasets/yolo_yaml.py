@@ -19,6 +19,7 @@ __all__ = ["SPLITS", "YoloSource", "find_yaml", "read_source"]
 SPLITS = ("train", "val", "test")
 """Splits of a ``data.yaml``."""
 
+_MAX_CLASSES = 100_000
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -140,8 +141,10 @@ def _names(data: dict[str, Any], file: Path) -> tuple[str, ...] | None:
     if names is None:
         if count is None:
             return None
-        if not str(count).isdecimal():
-            raise DataError(f"{file}: 'nc' must be the number of classes, got {count!r:.60}")
+        text = str(count)[:10]
+        if not (text.isdecimal() and int(text) <= _MAX_CLASSES):
+            limit = f"'nc' must be the number of classes, at most {_MAX_CLASSES:,}"
+            raise DataError(f"{file}: {limit}, got {count!r:.60}")
         return tuple(f"class_{number}" for number in range(int(count)))
     if not isinstance(names, dict):
         raise DataError(f"{file}: 'names' must be a list or number: name, got {names!r:.60}")

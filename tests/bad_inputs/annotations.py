@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -400,9 +401,7 @@ def _voc_split(folder: Path) -> Sequence[object]:
 
 _LAUGHS = (
     '<!DOCTYPE x [<!ENTITY a "ha">'
-    + "".join(
-        f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=False)
-    )
+    + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in itertools.pairwise("abcdefghi"))
     + "]>"
 )
 _PROLOGUES = {
@@ -427,6 +426,9 @@ _PROLOGUES = {
 }
 
 
+_IN_NAMES = ("inclusion", "nested-200000", "attributes-50000")
+
+
 def _xml() -> list[Case]:
     def voc(name: str) -> Make:
         before, inside = _PROLOGUES[name]
@@ -444,7 +446,11 @@ def _xml() -> list[Case]:
     }
     return [
         *family("XML in VOC", {name: voc(name) for name in _PROLOGUES}, used=taken),
-        *family("XML in CVAT", {name: cvat(name) for name in _PROLOGUES}, used=taken),
+        *family(
+            "XML in CVAT",
+            {name: cvat(name) for name in _PROLOGUES},
+            used={**taken, **dict.fromkeys(_IN_NAMES, "elements inside a name are not read")},
+        ),
     ]
 
 
@@ -600,7 +606,7 @@ def _yolo() -> list[Case]:
         "nc-only-10^12": "train: images\nnc: 1000000000000\n",
         "nc-text": "train: images\nnc: many\n",
         "nc-superscript": "train: images\nnc: '²'\n",
-        "download": "train: images\nnames: [cat, dog]\ndownload: import os; os.system('touch harmed')\n",
+        "download": "train: images\nnames: [cat, dog]\ndownload: open('harmed', 'w')\n",
         **{f"value-{key}": f"train: images\nnames: {v}\n" for key, v in _YAML_OBJECTS.items()},
     }
     return [
@@ -622,6 +628,7 @@ def _yolo() -> list[Case]:
                 "names-nested": "any name is text",
                 "names-empty": "as if no names were given: classes have their numbers",
                 "train-traversal": "a set may lie anywhere; only images and labels are read",
+                "value-itself": "any name is text",
                 "download": "nothing is downloaded or run",
             },
         ),
@@ -639,8 +646,9 @@ def _tasks(content: Callable[[], Any]) -> Make:
 
 def _label_studio() -> list[Case]:
     def value(**changes: Any) -> Make:
-        box = {"x": 25, "y": 20, "width": 20, "height": 40, "rotation": 0, **changes}
-        return _tasks(lambda: [ls_task(1, [ls_region("rectangle", box)])])
+        box = {"x": 25, "y": 20, "width": 20, "height": 40, "rotation": 0}
+        region = ls_region("rectangle", box)
+        return _tasks(lambda: [ls_task(1, [{**region, "value": {**region["value"], **changes}}])])
 
     def task(**changes: Any) -> Make:
         return _tasks(lambda: [{**ls_task(1, [ls_box()]), **changes}])
@@ -714,6 +722,10 @@ def _label_studio() -> list[Case]:
         used={
             "size-0": "the size is read from the file",
             "size-huge": "the size is read from the file",
+            "type-number": "the value tells the shape",
+            "type-brush": "the value tells the shape",
+            "value-list": "not a region, as choices and texts are none",
+            "value-missing": "not a region, as choices and texts are none",
             "flat-nonsense": "an annotation without objects",
             "tasks-empty": "a set may be empty",
         },

@@ -302,72 +302,62 @@ def _answers() -> dict[str, Make]:
     }
 
 
-def _paths() -> dict[str, Make]:
-    def made(build: Callable[[Path], Sequence[object]]) -> Make:
-        return build
+def _loop(folder: Path) -> Sequence[object]:
+    (folder / "a").symlink_to(folder / "b")
+    (folder / "b").symlink_to(folder / "a")
+    return ["check", folder / "a"]
 
-    def loop(folder: Path) -> Sequence[object]:
-        (folder / "a").symlink_to(folder / "b")
-        (folder / "b").symlink_to(folder / "a")
-        return ["check", folder / "a"]
 
-    def device(folder: Path) -> Sequence[object]:
-        return ["check", "/dev/null"]
-
-    def endless_list(folder: Path) -> Sequence[object]:
-        (folder / "list.txt").write_text(
-            "/dev/zero\n../../../../../../etc/passwd\n\0\n" + "x" * 9999
-        )
+def _list_of(*lines: str) -> Make:
+    def make(folder: Path) -> Sequence[object]:
+        (folder / "list.txt").write_text("\n".join(lines))
         return ["check", folder / "list.txt"]
 
-    def own_list(folder: Path) -> Sequence[object]:
-        (folder / "list.txt").write_text("list.txt\n")
-        return ["check", folder / "list.txt"]
+    return make
 
-    def run_is_file(folder: Path) -> Sequence[object]:
-        return ["report", folder / "world" / "coco.json"]
 
-    def output_is_home(folder: Path) -> Sequence[object]:
+def _output(name: str) -> Make:
+    """Select into a place where somebody's work lies."""
+
+    def make(folder: Path) -> Sequence[object]:
         (folder / "mine").mkdir()
         (folder / "mine" / "thesis.txt").write_text("years of work")
-        return select(folder, f"output={folder / 'mine'}")
+        return select(folder, f"output={folder / name}")
 
-    def output_is_file(folder: Path) -> Sequence[object]:
-        (folder / "file").write_text("x")
-        return select(folder, f"output={folder / 'file'}")
+    return make
 
-    def output_below_file(folder: Path) -> Sequence[object]:
-        (folder / "file").write_text("x")
-        return select(folder, f"output={folder / 'file' / 'out'}")
 
-    def output_is_traversal(folder: Path) -> Sequence[object]:
-        return select(folder, f"output={folder}/deep/../out2")
-
-    def export_prefix(folder: Path) -> Sequence[object]:
-        return [*_export(folder), "--image-prefix", "=javascript:alert(1)"]
-
-    def name_too_long(folder: Path) -> Sequence[object]:
-        return ["check", "x" * 5000]
-
-    def name_nul_glob(folder: Path) -> Sequence[object]:
-        return ["check", str(folder) + "/[" + "*" * 50]
-
-    def merge_into_run(folder: Path) -> Sequence[object]:
+def _merge_into(name: str) -> Make:
+    def make(folder: Path) -> Sequence[object]:
         world = folder / "world"
-        return ["merge", world / "run", world / "answers.json", "--into", world / "run"]
+        return ["merge", world / "run", world / "answers.json", "--into", world / name]
 
+    return make
+
+
+def _select_into_labels(folder: Path) -> Sequence[object]:
+    _first_merge(folder / "world")
+    return select(folder, f"output={folder / 'world' / 'labeled'}")
+
+
+def _paths() -> dict[str, Make]:
     return {
-        "links-in-a-circle": made(loop),
-        "a-device": made(device),
-        "a-list-of-devices": made(endless_list),
-        "a-list-of-itself": made(own_list),
-        "a-file-for-a-run": made(run_is_file),
-        "output-holds-work": made(output_is_home),
-        "output-is-a-file": made(output_is_file),
-        "output-below-a-file": made(output_below_file),
-        "output-is-traversal": made(output_is_traversal),
-        "a-prefix-that-is-a-script": made(export_prefix),
-        "a-long-name": made(name_too_long),
-        "a-broken-pattern": made(name_nul_glob),
-        "merge-into-the-run": made(merge_into_run),
+        "links-in-a-circle": _loop,
+        "a-device": lambda folder: ["check", "/dev/null"],
+        "a-list-of-devices": _list_of("/dev/zero", "../../../../../etc/passwd", "\0", "x" * 9999),
+        "a-list-of-itself": _list_of("list.txt"),
+        "a-file-for-a-run": lambda folder: ["report", folder / "world" / "coco.json"],
+        "output-holds-work": _output("mine"),
+        "output-is-a-file": _output("mine/thesis.txt"),
+        "output-below-a-file": _output("mine/thesis.txt/out"),
+        "output-is-traversal": _output("deep/../out2"),
+        "output-is-the-labelled-set": _select_into_labels,
+        "merge-into-the-run": _merge_into("run"),
+        "merge-into-a-dataset": _merge_into("yolo"),
+        "a-prefix-that-is-a-script": lambda folder: [
+            *_export(folder),
+            *("--image-prefix", "=javascript:alert(1)"),
+        ],
+        "a-long-name": lambda folder: ["check", "x" * 5000],
+        "a-broken-pattern": lambda folder: ["check", f"{folder}/[{'*' * 50}"],
     }

@@ -1,10 +1,11 @@
-"""Fuzz the readers: valid files, changed in their structure and byte by byte, must be read or refused.
+"""Fuzz the readers: valid files, changed in structure and bytes, must be read or refused.
 
-A reader may raise a `DetalError`; anything else, a broken promise of what it returns, ten seconds or
-2 GiB is a finding, kept in the folder of findings and told at the end. With atheris installed
-(``pip install atheris``) the changes follow the coverage of detal's code; without it they are blind.
+A reader may raise a `DetalError`; anything else, a broken promise of what it returns or more than
+ten seconds is a finding, kept in the folder of findings and told at the end. With atheris
+(``pip install atheris``) the changes follow the coverage of detal's code, without it they are
+blind.
 
-python tools/fuzz.py coco voc yolo --seconds 900 --findings /tmp/findings
+python tools/bench/fuzz.py coco voc yolo --seconds 900 --findings /tmp/findings
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import csv
 import hashlib
 import io
 import json
-import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # not tools/, where select.py would hide the standard library's
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
 MOST_SECONDS = 10
-MOST_BYTES = 2 << 30
 _INTERESTING: tuple[Any, ...] = (
     *(0, 1, -1, 2**31, 2**63, -(2**63), 10**400, 0.5, 1e-320, 1e308, -1e308),
     *(float("nan"), float("inf"), True, None, "", "cat", "1", "nan", "\ud800", "\0", "x" * 300),
@@ -197,9 +197,11 @@ def mutate_json(data: bytes, rng: np.random.Generator) -> bytes:
     return json.dumps(document).encode()
 
 
-def _places(value: Any) -> Any:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, part in list(pairs) if isinstance(value, (dict, list)) else ():
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every holder and key of a value in a document."""
+    if not isinstance(value, dict | list):
+        return
+    for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
         yield value, key
         yield from _places(part)
 
@@ -463,10 +465,8 @@ def _manifest_seeds() -> list[bytes]:
     header = (
         "rank image_id path width height group score expected_boxes cost cost_unit boxes reason"
     )
-    rows = [
-        header.split(),
-        ["1", "a", "/x/a.png", "64", "48", "g", "0.5", "1.0", "1.0", "images", "1", "why"],
-    ]
+    first = ["1", "a", "/x/a.png", "64", "48", "g", "0.5", "1.0", "1.0", "images", "1", "why"]
+    rows = [header.split(), first]
     rows.append(["2", "'=b", "/x/b.png", "64", "48", "", "", "0", "1", "images", "0", 'a, "b"'])
     text = io.StringIO()
     csv.writer(text).writerows(rows)
@@ -590,22 +590,19 @@ def run_guided(session: Session, *, seconds: float) -> None:
 
 
 def fuzz(name: str, *, seconds: float, findings: Path, output: Path) -> None:
-    """One reader, in this process; its figures go into the file ``output`` as it ends."""
+    """One reader, in this process, which may end with it; the figures go into ``output``."""
     _limit()
     guided = _with_atheris(READERS[name].about)
-    scratch = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    scratch = findings / f"{name}.scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     session = Session(name, READERS[name], findings, scratch, output=output, guided=guided)
     session.save()
     if guided:
-        child = os.fork()
-        if child == 0:
-            run_guided(session, seconds=seconds)
-            os._exit(0)
-        os.waitpid(child, 0)
+        run_guided(session, seconds=seconds)
     else:
         run_blindly(session, seconds=seconds, examples=None)
         session.save()
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _limit() -> None:
@@ -635,20 +632,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each reader")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--output", type=Path, help="result file whose key fuzz is updated")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     unknown = set(arguments.readers) - READERS.keys()
     if unknown:
         parser.error(f"no such readers: {', '.join(sorted(unknown))}")
+    findings = arguments.findings.absolute()
+    findings.mkdir(parents=True, exist_ok=True)
+    if arguments.here:
+        (name,) = arguments.readers
+        fuzz(name, seconds=arguments.seconds, findings=findings, output=findings / f"{name}.json")
+        return
     done = []
     for name in arguments.readers or READERS:
-        figures = arguments.findings.absolute() / f"{name}.json"
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        child = os.fork()
-        if child == 0:
-            fuzz(name, seconds=arguments.seconds, findings=figures.parent, output=figures)
-            os._exit(0)
-        os.waitpid(child, 0)
-        done.append(json.loads(figures.read_text(encoding="utf-8")))
+        options = ["--seconds", str(arguments.seconds), "--findings", str(findings), "--here"]
+        subprocess.run([sys.executable, __file__, name, *options], check=False)
+        done.append(json.loads((findings / f"{name}.json").read_text(encoding="utf-8")))
         print(f"{name}: {done[-1]['examples']:,} examples in {done[-1]['seconds']} s", flush=True)
     if arguments.output is not None:
         record(arguments.output, done)
@@ -665,7 +664,7 @@ def record(path: Path, done: Sequence[dict[str, Any]]) -> None:
     kept = [one for one in file.get("fuzz", {}).get("readers", []) if one["reader"] not in names]
     file["fuzz"] = {
         "readers": sorted([*kept, *done], key=lambda one: list(READERS).index(one["reader"])),
-        "command": "python tools/fuzz.py --seconds SECONDS --output data/results/faults.json",
+        "command": "python tools/bench/fuzz.py --seconds SECONDS --output data/results/faults.json",
         "commit": commit(ROOT),
         "machine": machine(),
         "versions": versions(),
