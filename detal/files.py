@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import stat
+import struct
+import tokenize
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any, BinaryIO
 from detal.errors import StoreError
 
 __all__ = [
+    "UNREADABLE",
     "exists",
     "is_file",
     "open_regular",
@@ -23,6 +28,27 @@ __all__ = [
     "write_atomic",
     "write_json",
 ]
+
+
+UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
+"""What readers of binary files (pickles, archives, arrays) raise on damaged ones."""
 
 
 def exists(path: str | Path) -> bool:

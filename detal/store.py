@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detal.errors import StoreError
-from detal.files import replacing, write_atomic
+from detal.files import UNREADABLE, replacing, write_atomic
 from detal.structures import Detections, ScoreKind
 
 __all__ = ["Store", "StoredImages", "image_keys"]
@@ -42,21 +41,7 @@ _SPREADS = ("box_spread", "cluster_spread")
 _NUMBERS = ("mutual_information", "tightness")
 _SIDES = ("left", "top", "right", "bottom")
 _STALE_S = 3600.0
-# What readers of parquet and npy, and what is made of their columns, raise on damaged files.
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-)
+_DAMAGED = (*UNREADABLE, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 

@@ -23,8 +23,17 @@ def _load() -> Any:
 
 fuzz = _load()
 
-# Each once led to something else than an error of ours; zlib and base64 where long.
-FOUND: list[tuple[str, bytes]] = []
+_BOMB = b"GIF89a" + b"\1\0\1\0\0\0\0" + b"," + b"\0" * 4 + b"\xff\x7f\xff\x7f\0\2\0\0;"
+_ARRAY = b"\x93NUMPY\x01\0v\0" + b"{'descr': '<f2', 'fortrcr': '<".ljust(117) + b"\n" + bytes(12)
+
+# Each, or its like, once led to something else than an error of ours.
+FOUND: list[tuple[str, bytes]] = [
+    ("images", _BOMB),
+    ("store", b"\x02" + _ARRAY),
+    ("checkpoints", b"\x87\xff"),
+    ("checkpoints", b"J"),
+    ("checkpoints", b"h?"),
+]
 
 
 @pytest.mark.parametrize("name", fuzz.READERS)

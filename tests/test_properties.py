@@ -132,7 +132,7 @@ def table_of(counts: list[int], seed: int, *, novelty: bool, fitted: bool) -> Cu
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6), SEEDS, st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_curve_tables_never_fall_and_gain_less_and_less(counts, seed, novelty, fitted) -> None:
     table = table_of(counts, seed, novelty=novelty, fitted=fitted)
     order = np.random.default_rng(seed).permutation(len(counts))

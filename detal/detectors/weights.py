@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from detal.errors import DetectorError
-from detal.files import is_file
+from detal.files import UNREADABLE, is_file
 
 __all__ = ["check_archive", "fingerprint", "read_state_dict", "resolve_device"]
 
@@ -91,7 +90,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it comments on pickles that it then refuses
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise DetectorError(
             f"weights must be a state dict saved by torch.save (tensors by name), {path} cannot be "
             f"read as one: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"

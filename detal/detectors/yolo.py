@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import pickle
 import re
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from detal.detectors.yolo_checkpoints import check_model_yaml, read_checkpoint
 from detal.detectors.yolo_detector import YoloDetector
 from detal.detectors.yolo_head import OpenHead
 from detal.errors import DetectorError
-from detal.files import is_file
+from detal.files import UNREADABLE, is_file
 from detal.seeding import seed_torch
 
 __all__ = ["HeadName", "import_ultralytics", "load_model", "load_yolo"]
@@ -48,18 +47,6 @@ _OTHER_TASKS = {
 _ONE2MANY_SINCE = (8, 4, 142)
 _EXPORTED = frozenset(
     {".bin", ".engine", ".mlmodel", ".mlpackage", ".mnn", ".onnx", ".pb", ".tflite", ".torchscript"}
-)
-_LOAD_ERRORS = (
-    AttributeError,
-    EOFError,
-    ImportError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
 )
 
 
@@ -210,7 +197,7 @@ def load_model(
             seed_torch(seed)
             model: nn.Module = library.YOLO(str(path)).model
         return model.float()
-    except _LOAD_ERRORS as error:
+    except UNREADABLE as error:
         raise DetectorError(_unreadable(path, error)) from error
 
 
@@ -234,7 +221,7 @@ def _load_state(weights: Path, architecture: str, *, new_head: bool) -> nn.Modul
             classes = 1 if new_head else counts[0]
             model: nn.Module = tasks.DetectionModel(architecture, nc=classes, verbose=False)
         model.load_state_dict(_below_head(model, state) if new_head else state)
-    except _LOAD_ERRORS as error:
+    except UNREADABLE as error:
         raise DetectorError(
             f"the state dict {weights} must fit the architecture {architecture}: "
             f"{_first_line(error)}"

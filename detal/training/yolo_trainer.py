@@ -303,7 +303,10 @@ def _keep(trainer: Any, path: Path, torch_utils: Any) -> None:
 
 
 def _end_epoch(trainer: Any, plan: StepPlan) -> None:
-    plan.losses = {name: float(value) for name, value in trainer.tloss.items()}
+    losses = trainer.tloss  # a tensor in older versions
+    if not isinstance(losses, dict):
+        losses = dict(zip(trainer.loss_names, losses.tolist(), strict=True))
+    plan.losses = {name: float(value) for name, value in losses.items()}
     if not np.isfinite(list(plan.losses.values())).all():
         raise DetectorError(
             f"the training loss must stay finite, got {plan.losses} by step {plan.done} of "

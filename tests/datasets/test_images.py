@@ -78,8 +78,8 @@ def test_pixels_are_those_of_the_training_pipeline(make: Any, tmp_path: Path) ->
 
     path = make(tmp_path)
     expected = imread(str(path))
-    if expected is None:
-        pytest.skip("this version of OpenCV does not read it")
+    if expected is None or expected.shape[2] != 3:
+        pytest.skip("this version of OpenCV or of the library does not read it as three channels")
     expected = expected[..., ::-1]
     image = read_image(path)
     assert image.pixels.dtype == np.uint8
