@@ -6,7 +6,14 @@ READY := .venv/ready
 # Label Studio pins other versions of what detal needs, so it gets an environment of its own.
 LABEL_STUDIO := .venv-label-studio
 
-.PHONY: demo test check test-browser test-label-studio constraints clean
+# The oldest and newest versions that pyproject.toml allows, each in an environment of its own.
+LOWEST := .venv-lowest
+NEWEST := .venv-newest
+PYTHON_LOWEST ?= python3.10
+TESTS ?= tests
+
+.PHONY: demo test check test-browser test-label-studio test-lowest test-newest bad-inputs fuzz audit \
+	constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
@@ -32,6 +39,31 @@ $(LABEL_STUDIO)/ready: Makefile
 	$(LABEL_STUDIO)/bin/python -m pip install --quiet label-studio==1.23.2
 	touch $@
 
+# Deprecations that old packages see in each other say nothing about detal.
+test-lowest:
+	$(PYTHON_LOWEST) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -W ignore::DeprecationWarning $(TESTS)
+
+test-newest:
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -q $(TESTS)
+
+bad-inputs: $(READY)
+	$(BIN)/python tools/bench/bad_inputs.py --scratch runs/bad-inputs
+
+# Coverage-guided where atheris can be installed (`pip install atheris`), blind elsewhere.
+SECONDS_EACH ?= 600
+fuzz: $(READY)
+	-$(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python tools/bench/fuzz.py --seconds $(SECONDS_EACH) --findings runs/fuzz
+
+# Known vulnerabilities of the pinned versions; needs the network.
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else f"detal needs Python 3.10 to 3.13, {sys.executable} is {v[0]}.{v[1]}: name another with make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
@@ -42,6 +74,8 @@ $(READY): pyproject.toml constraints.txt
 constraints:
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --upgrade \
 		--extra test --extra dev pyproject.toml --output-file constraints.txt
+	uv pip compile --resolution lowest-direct --python-version 3.10 --no-header --no-annotate \
+		--upgrade --extra test pyproject.toml --output-file constraints-lowest.txt
 
 clean:
-	rm -rf .venv $(LABEL_STUDIO) runs
+	rm -rf .venv $(LABEL_STUDIO) $(LOWEST) $(NEWEST) runs

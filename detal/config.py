@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detal.errors import ConfigError
+from detal.files import exists
 
 __all__ = [
     "BudgetConfig",
@@ -116,13 +117,15 @@ class DetectorConfig(_Section):
         head: Which YOLO head to read where a model has two.
         half: Half precision; by default on CUDA only.
         download: Let ultralytics fetch YOLO weights that are named but not on disk.
+        trust_checkpoint: Load a YOLO checkpoint that holds more than layers of ultralytics and
+            torch; this runs the code of whoever made it.
     """
 
     type: Literal["yolo", "torchvision", "predictions"] = "yolo"
     weights: PathText | None = None
     architecture: str | None = None
     class_names: tuple[str, ...] | None = None
-    image_size: Annotated[int, Field(ge=32)] | None = None
+    image_size: Annotated[int, Field(ge=32, le=65_536)] | None = None
     score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     max_detections: Annotated[int, Field(ge=1)] = 300
@@ -131,6 +134,7 @@ class DetectorConfig(_Section):
     head: Literal["auto", "one2many", "one2one"] = "auto"
     half: bool | None = None
     download: bool = False
+    trust_checkpoint: bool = False
 
 
 class BudgetConfig(_Section):
@@ -219,15 +223,17 @@ class TrainingConfig(_Section):
         image_size: Training and test size in pixels.
         batch_size: Images per step.
         extra: Further trainer arguments (learning rate, augmentation) in the trainer's own words.
+        trust_checkpoint: As in ``detector``, for ``init``.
     """
 
     init: PathText
     type: Literal["yolo", "torchvision"] = "yolo"
     backbone: PathText | None = None
     steps: Annotated[int, Field(ge=1)] = 300
-    image_size: Annotated[int, Field(ge=32)] = 160
+    image_size: Annotated[int, Field(ge=32, le=65_536)] = 160
     batch_size: Annotated[int, Field(ge=1)] = 16
     extra: dict[str, Any] = {}
+    trust_checkpoint: bool = False
 
 
 class GroupsConfig(_Section):
@@ -502,7 +508,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} must be YAML: {' '.join(str(error).split())}") from None
     if data is None:
         return {}
@@ -517,8 +523,10 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"an override must look like key=value, got {override!r}")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         value = text
+    except RecursionError:
+        raise ConfigError(f"an override must not be nested so deeply: {override[:60]}") from None
     *parents, leaf = key.strip().split(".")
     node = data
     for part in parents:
@@ -551,9 +559,9 @@ def _resolve_item(key: str, value: Any, base: Path) -> Any:
         return _resolve(value, base)
     if key not in _PATH_KEYS or not isinstance(value, str) or not value:
         return value
-    path = base / Path(value).expanduser()
+    path = base / os.path.expanduser(value)  # noqa: PTH111 - leaves the home of nobody as it is
     # A bare model name such as yolo11n.pt is kept, unless a file of that name is there.
-    is_name = key in _MODEL_KEYS and Path(value).name == value and not path.exists()
+    is_name = key in _MODEL_KEYS and Path(value).name == value and not exists(path)
     return value if is_name else os.path.normpath(path)
 
 

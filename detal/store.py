@@ -19,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detal.errors import StoreError, reason
-from detal.files import replacing, write_atomic
+from detal.files import UNREADABLE, replacing, write_atomic
 from detal.structures import Detections, ScoreKind
 
 __all__ = ["Store", "StoredImages", "image_keys"]
@@ -41,6 +42,7 @@ _SPREADS = ("box_spread", "cluster_spread")
 _NUMBERS = ("mutual_information", "tightness")
 _SIDES = ("left", "top", "right", "bottom")
 _STALE_S = 3600.0
+_DAMAGED = (*UNREADABLE, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -107,7 +109,10 @@ class Store:
         """Positions in ``keys`` that no shard holds, ascending; of equal keys only the first."""
         asked = pl.DataFrame({"key": pl.Series(keys, dtype=pl.String)}).with_row_index("position")
         asked = asked.unique("key", keep="first", maintain_order=True)
-        stored = [pl.read_parquet(path, columns=["key"]) for path in self._tables()]
+        stored = []
+        for path in self._tables():
+            with self._intact(path.name):
+                stored.append(pl.read_parquet(path, columns=["key"]).cast(pl.String))
         if stored:
             asked = asked.join(pl.concat(stored), on="key", how="anti", maintain_order="left")
         return asked["position"].to_numpy().astype(np.int64)
@@ -157,7 +162,15 @@ class Store:
         return StoredImages(store=self, images=images)
 
     def load_shard(self, shard: str, rows: NDArray[np.int64] | None = None) -> Detections:
-        """The detections of a shard's images ``rows`` (K,) in that order; by default of all."""
+        """The detections of a shard's images ``rows`` (K,) in that order; by default of all.
+
+        Raises:
+            StoreError: If its files are damaged.
+        """
+        with self._intact(f"{shard}.parquet"):
+            return self._load_shard(shard, rows)
+
+    def _load_shard(self, shard: str, rows: NDArray[np.int64] | None) -> Detections:
         offsets = self._offsets(shard)
         boxes = pl.read_parquet(self.folder / f"{shard}.boxes.parquet")
         wanted = None
@@ -195,25 +208,29 @@ class Store:
         self, shard: str, rows: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32] | None:
         """(K, D) image features of a shard's images ``rows`` (K,), by default of all, or None."""
-        features = self._load_npy(shard, "image_features", rows)
+        with self._intact(f"{shard}.parquet"):
+            features = self._load_npy(shard, "image_features", rows)
         return None if features is None else features.numpy()
 
     def load_score_sums(self, shard: str) -> NDArray[np.float64]:
         """(B,) sum of the scores of each image of one shard."""
-        path = self.folder / f"{shard}.boxes.parquet"
-        boxes = pl.read_parquet(path, columns=["row", "score"])
-        sums = np.bincount(
-            boxes["row"].to_numpy(),
-            weights=boxes["score"].to_numpy(),
-            minlength=len(self._offsets(shard)) - 1,
-        )
+        with self._intact(f"{shard}.parquet"):
+            path = self.folder / f"{shard}.boxes.parquet"
+            boxes = pl.read_parquet(path, columns=["row", "score"])
+            sums = np.bincount(
+                boxes["row"].to_numpy(),
+                weights=boxes["score"].to_numpy(),
+                minlength=len(self._offsets(shard)) - 1,
+            )
         return sums.astype(np.float64)
 
     def _index(self) -> pl.DataFrame:
         """One row per stored image, with the shard and the row it is in, by shard name."""
         tables = []
         for path in self._tables():
-            table = pl.read_parquet(path).with_row_index("row")
+            with self._intact(path.name):
+                table = pl.read_parquet(path).with_row_index("row")
+                table.select(pl.col("key").cast(pl.String), pl.col("num_boxes").cast(pl.Int32))
             tables.append(table.with_columns(pl.lit(path.stem).alias("shard")))
         if not tables:
             return pl.DataFrame(schema={"key": pl.String, "shard": pl.String, "row": pl.UInt32})
@@ -230,6 +247,18 @@ class Store:
         names = (entry.name for entry in os.scandir(self.folder))
         done = [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
         return [self.folder / name for name in sorted(done) if not name.endswith(".boxes.parquet")]
+
+    @contextmanager
+    def _intact(self, name: str) -> Iterator[None]:
+        """Say which shard is damaged, and that it can be made again, where reading it fails."""
+        try:
+            yield
+        except _DAMAGED as error:
+            text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise StoreError(
+                f"a shard of the store is damaged: {self.folder / name} ({text}); remove that file "
+                "and run the same command again, its images are then scored anew"
+            ) from None
 
     def _load_npy(
         self, shard: str, name: str, rows: NDArray[np.int64] | None = None

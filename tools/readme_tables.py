@@ -35,7 +35,8 @@ def with_tables(text: str) -> str:
     A block stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
     """
     for name, render in TABLES.items():
-        result = json.loads((ROOT / "data" / "results" / f"{name}.json").read_text("utf-8"))
+        file = ROOT / "data" / "results" / f"{FILES.get(name, name)}.json"
+        result = json.loads(file.read_text("utf-8"))
         block = f"<!-- {name} -->\n{render(result)}<!-- /{name} -->"
         pattern = re.compile(f"<!-- {name} -->.*<!-- /{name} -->", re.DOTALL)
         text, found = pattern.subn(block.replace("\\", r"\\"), text)
@@ -404,6 +405,50 @@ def _saved(efficiency: dict[str, Any] | None) -> str:
     return ", ".join("never" if share is None else f"{share:.0%}" for share in shares)
 
 
+def bad_inputs_table(result: dict[str, Any]) -> str:
+    """What became of bad inputs, and how long each reader was fuzzed."""
+    lines = [
+        "| bad inputs | | refused with an error | named, left out | taken, as defined | slowest | "
+        "most memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = result["bad_input_table"]
+    keys = ("count", "error", "quarantine", "accepted")
+    for row in rows:
+        numbers = " | ".join(str(row[key]) for key in keys)
+        lines.append(
+            f"| {row['family']} | {numbers} | {row['worst_seconds']:.1f} s | "
+            f"{row['worst_mib']} MiB |"
+        )
+    sums = " | ".join(f"**{sum(row[key] for row in rows)}**" for key in keys)
+    slowest = max(row["worst_seconds"] for row in rows)
+    most = max(row["worst_mib"] for row in rows)
+    lines.append(f"| **all** | {sums} | **{slowest:.1f} s** | **{most} MiB** |")
+    run = result["bad_input_run"]
+    lines += [
+        "",
+        f"{result['tracebacks']} tracebacks. Each by the command line in a process of its own; "
+        f"memory is the {run['memory']}; {run['machine']['cores']} cores "
+        f"({run['machine']['processor']}), which other work shared; commit {run['commit']}; "
+        f"`{run['command']}`.",
+    ]
+    fuzz = result["fuzz"]
+    lines += ["", "| fuzzed reader | minutes | CPU minutes | files | refused | found, then fixed |"]
+    lines.append("|---|---|---|---|---|---|")
+    for one in fuzz["readers"]:
+        minutes = " | ".join(f"{one[key] / 60:.1f}" for key in ("seconds", "cpu_seconds"))
+        lines.append(
+            f"| {one['reader'].replace('_', ' ')} | {minutes} | {one['examples']:,} | "
+            f"{one['refused']:,} | {len(one['findings'])} |"
+        )
+    how = "Coverage-guided (atheris)" if all(o["guided"] for o in fuzz["readers"]) else "Blind"
+    lines += ["", f"{how}; commit {fuzz['commit']}; `{fuzz['command']}`."]
+    return "\n".join(lines) + "\n"
+
+
+FILES = {"bad_inputs": "faults"}
+"""Result files that are not named like their block."""
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scoring": scoring_table,
     "al_quality_sandbox": quality_table,
@@ -418,6 +463,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity_bccd": fidelity_table,
     "agent": agent_table,
     "report": report_table,
+    "bad_inputs": bad_inputs_table,
 }
 
 

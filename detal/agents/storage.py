@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,12 @@ import torch
 from detal.agents.inputs import NUM_INPUTS
 from detal.agents.policy import Policy
 from detal.errors import ConfigError, StoreError
-from detal.files import replacing, write_json
+from detal.files import UNREADABLE, read_json, replacing, write_json
 
 __all__ = ["load_policy", "save_policy"]
 
 _FORMAT = 1
+_MOST_HIDDEN = 65_536
 
 
 def save_policy(folder: Path, policy: Policy, *, trained_on: dict[str, Any]) -> None:
@@ -51,23 +50,25 @@ def load_policy(folder: Path) -> Policy:
         StoreError: If it is damaged.
     """
     try:
-        about = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        about = read_json(folder / "policy.json")
     except FileNotFoundError:
         raise ConfigError(
             f"a policy must be a folder with policy.json, found none: {folder}"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise StoreError(f"policy.json must be JSON ({folder}): {error}") from None
     known = {"format": _FORMAT, "inputs": NUM_INPUTS}
     found = {key: about.get(key) for key in known} if isinstance(about, dict) else about
     if found != known:
         raise ConfigError(f"a policy must have {known}, found {found}: train a new one ({folder})")
+    if not isinstance(about.get("hidden"), int) or not 1 <= about["hidden"] <= _MOST_HIDDEN:
+        raise StoreError(f"policy.json must have hidden, 1 to {_MOST_HIDDEN} ({folder})")
     seed = torch.Generator().manual_seed(0)
-    policy = Policy(NUM_INPUTS, hidden=int(about["hidden"]), seed=seed)
+    policy = Policy(NUM_INPUTS, hidden=about["hidden"], seed=seed)
     try:
         weights = torch.load(folder / "policy.pt", map_location="cpu", weights_only=True)
         policy.load_state_dict(weights)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise StoreError(
             f"policy.pt must hold the weights of a policy ({folder}): {error}"
         ) from None

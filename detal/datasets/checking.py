@@ -148,7 +148,9 @@ def _equal_contents(dataset: Dataset, looks: Sequence[_Look]) -> Iterator[Proble
 
 
 def _repeated_classes(dataset: Dataset) -> Iterator[Problem]:
+    seen: set[str] = set()
     for label, name in enumerate(dataset.class_names):
-        if name in dataset.class_names[:label]:
+        if name in seen:
             message = f"class names must be distinct, got {name!r} again"
             yield Problem("duplicate_category", dataset.name, f"class {label}", message, "warning")
+        seen.add(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from detal.datasets.dataset import Problem
 from detal.datasets.listing import absolute
 from detal.errors import DataError
+from detal.files import is_file
 
 __all__ = ["choose_file", "coco_files", "find_images_root"]
 
@@ -64,8 +65,7 @@ def find_images_root(
         candidates = [absolute(images_root)]
     sample = names[:: max(1, len(names) // _SAMPLE)]
     hits = [
-        sum((root / name).is_file() for name in sample) if root.is_dir() else 0
-        for root in candidates
+        sum(is_file(root / name) for name in sample) if root.is_dir() else 0 for root in candidates
     ]
     if names and not any(hits):
         looked = ", ".join(str(root) for root in candidates if root.is_dir() or images_root)

@@ -85,11 +85,11 @@ def _rows(stated: list[Any], image_ids: list[str]) -> NDArray[np.int64]:
 def _boxes_xywh(stated: list[Any]) -> NDArray[np.float64]:
     """(M, 4) boxes, NaN where they are not four numbers."""
     try:
-        boxes = np.array(stated, dtype=np.float64)
+        boxes = np.array(stated)
     except (TypeError, ValueError, OverflowError):
         boxes = np.zeros(0)
-    if boxes.shape == (len(stated), 4):
-        return boxes
+    if boxes.shape == (len(stated), 4) and boxes.dtype.kind in "iuf":
+        return boxes.astype(np.float64)
     boxes = np.full((len(stated), 4), np.nan)
     for row, box in enumerate(stated):
         if isinstance(box, list) and len(box) == 4:

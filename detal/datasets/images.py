@@ -36,6 +36,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from detal.datasets.threads import map_in_threads
 from detal.errors import AWAY, DataError
+from detal.files import open_regular
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -90,6 +91,10 @@ _PIL_ERRORS = (
 _NOT_THE_FILE = AWAY | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2, "setLogLevel"):  # in some versions here, in others there
+    cv2.setLogLevel(0)
+else:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +155,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = _identify(file, path)
             turned = _orientation(header) in _SWAPPING_ORIENTATIONS
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     if not turned:
         return header.size
@@ -180,7 +185,8 @@ def _size_or_error(path: str) -> tuple[int, int] | DataError:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the name
         raise _unreadable(path, error) from None
 
@@ -221,6 +227,10 @@ def _identify(file: IO[bytes], path: Path) -> ImageFile.ImageFile:
                 continue
             file.seek(0)
             header: ImageFile.ImageFile = factory(file, "")
+        except Image.DecompressionBombError as error:
+            raise DataError(
+                f"an image must have 1 to {MAX_PIXELS:,} pixels: {path} ({error})"
+            ) from None
         except _PIL_ERRORS:
             continue
         width, height = header.size

@@ -38,13 +38,22 @@ def parse_json(file: Path) -> Any:
         DataError: If it cannot be read or is no JSON.
     """
     try:
-        return json.loads(read_text(file))
+        return json.loads(read_text(file), object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{file} must be JSON: {error.msg} in line {error.lineno}, column {error.colno}"
         ) from None
     except (RecursionError, ValueError) as error:  # nested or numbers beyond all measure
         raise DataError(f"{file} must be JSON: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"an object must have each key once, got {short(twice)} again")
+    return made
 
 
 def id_text(value: Any) -> str | None:

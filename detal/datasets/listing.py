@@ -12,6 +12,7 @@ import polars as pl
 
 from detal.datasets.dataset import IMAGE_COLUMNS, Problem
 from detal.errors import DataError
+from detal.files import open_regular
 
 __all__ = [
     "absolute",
@@ -85,7 +86,8 @@ def read_text(path: Path) -> str:
         DataError: If it cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file:
+            return file.read().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, ValueError) as error:
         reason = "is not UTF-8" if isinstance(error, UnicodeError) else _reason(error)
         raise DataError(f"cannot read {path}: {reason}") from None

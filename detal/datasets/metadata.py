@@ -40,9 +40,10 @@ def join_metadata(dataset: Dataset, path: str | Path) -> Dataset:
     images = dataset.images.with_columns(
         pl.int_range(len(dataset), dtype=pl.Int64).alias("__row")
     ).join(kept, on="__row", how="left", suffix="__new", maintain_order="left")
-    for name in kept.columns:
-        if f"{name}__new" in images.columns:
-            images = images.with_columns(_overridden(images, name)).drop(f"{name}__new")
+    there = set(images.columns)
+    twice = [name for name in kept.columns if f"{name}__new" in there]
+    images = images.with_columns(_overridden(images, name) for name in twice)
+    images = images.drop(f"{name}__new" for name in twice)
     return replace(dataset, images=images.drop("__row"), problems=(*dataset.problems, *problems))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,6 +17,7 @@ from detal.boxes import invalid_boxes
 from detal.datasets.dataset import Problem
 from detal.datasets.images import image_sizes
 from detal.errors import DataError
+from detal.files import exists
 from detal.structures import Annotations
 
 __all__ = ["OVERHANG_PX", "RawObjects", "clean_objects", "fill_sizes"]
@@ -75,7 +75,7 @@ def fill_sizes(
     for row, path, size in zip(rows.tolist(), paths, image_sizes(paths), strict=True):
         if isinstance(size, DataError):
             message = f"the objects need the size of their image: {size}"
-            kind = "undecodable" if Path(path).exists() else "missing_file"
+            kind = "undecodable" if exists(path) else "missing_file"
             problems.append(Problem(kind, path, images["image_id"][row], message))
         else:
             widths[row], heights[row] = size

@@ -23,6 +23,7 @@ from detal.datasets.voc_files import find_voc_root
 from detal.datasets.yolo import read_yolo
 from detal.datasets.yolo_yaml import find_yaml
 from detal.errors import ConfigError, DataError, unknown_name
+from detal.files import exists
 
 __all__ = ["FORMATS", "READERS", "DatasetFormat", "Reader", "detect_format", "open_dataset"]
 
@@ -91,7 +92,7 @@ def open_dataset(
     """
     if format not in FORMATS:
         raise ConfigError(unknown_name("dataset format", format, FORMATS))
-    if not absolute(path).exists() and not glob.has_magic(str(path)):
+    if not exists(absolute(path)) and not glob.has_magic(str(path)):
         raise DataError(_nothing_there(absolute(path)))
     name = detect_format(path) if format == "auto" else format
     dataset = READERS[name](path, images_root=images_root, split=split, class_names=class_names)
@@ -117,7 +118,7 @@ def detect_format(path: str | Path) -> str:
     place = absolute(path)
     if place.is_dir():
         return _detect_folder(place)
-    if not place.exists():
+    if not exists(place):
         return "folder"  # a glob
     suffix = place.suffix.lower()
     if suffix == ".json":

@@ -83,8 +83,10 @@ def _side(text: str) -> int | None:
 
 
 def _object(element: ElementTree.Element) -> VocObject:
+    box = element.find("bndbox")
     x1, y1, x2, y2 = (
-        _number(_text(element, f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")
+        math.nan if box is None else _number(_text(box, tag))
+        for tag in ("xmin", "ymin", "xmax", "ymax")
     )
     return VocObject(
         name=_text(element, "name"),

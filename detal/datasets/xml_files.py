@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 from detal.errors import DataError
+from detal.files import open_regular
 
 __all__ = ["parse_xml"]
 
@@ -17,9 +17,11 @@ def parse_xml(path: str) -> ElementTree.Element:
         DataError: If it cannot be read, is no XML in UTF-8, or declares entities.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+        with open_regular(path) as file:
+            data = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {reason}") from None
     # Entities can make a small file expand without end; annotations need none. A NUL means UTF-16
     # or UTF-32, in which the words would be spelled differently.
     upper = data.upper()
@@ -29,5 +31,5 @@ def parse_xml(path: str) -> ElementTree.Element:
         raise DataError(f"{path} must be UTF-8 text, got NUL bytes")
     try:
         return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise DataError(f"{path} must be XML: {error}") from None

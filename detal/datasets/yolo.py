@@ -31,6 +31,7 @@ from detal.datasets.threads import map_in_threads
 from detal.datasets.yolo_labels import LabelFile, label_path, parse_labels
 from detal.datasets.yolo_yaml import SPLITS, YoloSource, read_source
 from detal.errors import DataError, unknown_name
+from detal.files import exists
 from detal.structures import Annotations
 
 __all__ = ["read_yolo"]
@@ -102,7 +103,7 @@ def _entries(
     split_of: dict[str, str | None] = {}
     missing = []
     for name in source.splits if split is None else (split,):
-        present = [place for place in source.splits[name] if place.exists()]
+        present = [place for place in source.splits[name] if exists(place)]
         missing += [(name, place) for place in source.splits[name] if place not in present]
         found = [entry for place in present for entry in _images_of(place, source.root)]
         shared = [entry for entry in found if entry[0] in split_of]

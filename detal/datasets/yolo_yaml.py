@@ -12,12 +12,14 @@ import yaml
 from detal.datasets.dataset import Problem
 from detal.datasets.listing import absolute, native, read_text
 from detal.errors import DataError
+from detal.files import exists
 
 __all__ = ["SPLITS", "YoloSource", "find_yaml", "read_source"]
 
 SPLITS = ("train", "val", "test")
 """Splits of a ``data.yaml``."""
 
+_MAX_CLASSES = 100_000
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 
 
@@ -113,7 +115,7 @@ def _find_root(
     candidates = [absolute(file.parent / Path(text).expanduser()), absolute(text)]
     fallbacks = [file.parent.parent / Path(text).name, file.parent]
     for root in (*candidates, *fallbacks):
-        if any(_locate(root, item).exists() for items in entries.values() for item in items):
+        if any(exists(_locate(root, item)) for items in entries.values() for item in items):
             if root not in candidates:
                 message = f"'path' must be the dataset's folder, got {stated}; {root} is used"
                 problems.append(Problem("dataset_root", str(file), "path", message, "warning"))
@@ -126,9 +128,9 @@ def _find_root(
 def _locate(root: Path, text: str) -> Path:
     """A split's folder or list; some sites write ``../train`` and mean ``train``."""
     place = absolute(root / native(text))
-    if not place.exists() and text.startswith("../"):
+    if not exists(place) and text.startswith("../"):
         inside = absolute(root / native(text)[3:])
-        return inside if inside.exists() else place
+        return inside if exists(inside) else place
     return place
 
 
@@ -139,8 +141,10 @@ def _names(data: dict[str, Any], file: Path) -> tuple[str, ...] | None:
     if names is None:
         if count is None:
             return None
-        if not str(count).isdecimal():
-            raise DataError(f"{file}: 'nc' must be the number of classes, got {count!r:.60}")
+        text = str(count)[:10]
+        if not (text.isdecimal() and int(text) <= _MAX_CLASSES):
+            limit = f"'nc' must be the number of classes, at most {_MAX_CLASSES:,}"
+            raise DataError(f"{file}: {limit}, got {count!r:.60}")
         return tuple(f"class_{number}" for number in range(int(count)))
     if not isinstance(names, dict):
         raise DataError(f"{file}: 'names' must be a list or number: name, got {names!r:.60}")

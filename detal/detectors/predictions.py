@@ -21,6 +21,7 @@ __all__ = ["load_predictions"]
 
 Array = NDArray[Any]
 _LARGEST_LOGIT = 16.0
+_LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
 def load_predictions(
@@ -151,7 +152,7 @@ def _read(path: Path) -> tuple[bytes, list[Any]]:
         rows = json.loads(content)
     except OSError as error:
         raise DetectorError(f"predictions file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DetectorError(f"predictions file {path} is not valid JSON: {error}") from error
     if isinstance(rows, dict):
         rows = rows.get("annotations")
@@ -197,7 +198,7 @@ def _problem(row: Any, columns: Mapping[int, int]) -> str | None:
     keys = ("image_id", "category_id", "bbox", "score")
     if not isinstance(row, dict) or any(key not in row for key in keys):
         return "each row needs image_id, category_id, bbox and score"
-    if row["category_id"] not in columns:
+    if not isinstance(row["category_id"], int) or row["category_id"] not in columns:
         return f"category_id {row['category_id']!r} is none of {sorted(columns)[:10]}"
     if not _finite(row["bbox"], 4) or min(row["bbox"][2:]) < 0:
         return f"bbox must be left, top, width, height, all finite, got {row['bbox']}"
@@ -215,7 +216,7 @@ def _finite(values: Any, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count
-        and all(isinstance(v, (int, float)) and np.isfinite(v) for v in values)
+        and all(isinstance(v, (int, float)) and abs(v) <= _LARGEST_NUMBER for v in values)
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from detal.errors import DetectorError
+from detal.files import UNREADABLE, is_file
 
-__all__ = ["fingerprint", "read_state_dict", "resolve_device"]
+__all__ = ["check_archive", "fingerprint", "read_state_dict", "resolve_device"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 
@@ -57,17 +59,38 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def check_archive(path: Path) -> None:
+    """Refuse a checkpoint that unpacks to more than the file holds; torch itself never packs.
+
+    Raises:
+        DetectorError: If it does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # none of torch's archives; whoever reads it says so
+    if unpacked > path.stat().st_size:
+        raise DetectorError(
+            f"a checkpoint must not unpack to more than its {path.stat().st_size:,} bytes, {path} "
+            f"does to {unpacked:,}"
+        )
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a plain state dict, or the one in a training checkpoint, without running its pickle.
 
     Raises:
         DetectorError: If the file is missing, damaged or holds no state dict.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise DetectorError(f"weights must be a file, found none at {path}")
+    check_archive(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it comments on pickles that it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
         raise DetectorError(
             f"weights must be a state dict saved by torch.save (tensors by name), {path} cannot be "
             f"read as one: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import pickle
 import re
 import shutil
 import tempfile
@@ -18,12 +17,14 @@ from torch import Tensor, nn
 
 from detal.detectors.detector import Detector
 from detal.detectors.weights import fingerprint, read_state_dict, resolve_device
+from detal.detectors.yolo_checkpoints import check_model_yaml, read_checkpoint
 from detal.detectors.yolo_detector import YoloDetector
 from detal.detectors.yolo_head import OpenHead
 from detal.errors import DetectorError
+from detal.files import UNREADABLE, is_file
 from detal.seeding import seed_torch
 
-__all__ = ["HeadName", "import_ultralytics", "load_yolo"]
+__all__ = ["HeadName", "import_ultralytics", "load_model", "load_yolo"]
 
 HeadName = Literal["auto", "one2many", "one2one"]
 
@@ -44,17 +45,8 @@ _OTHER_TASKS = {
 }
 # From this version on the library reads the one-to-many head of a two-headed model by default.
 _ONE2MANY_SINCE = (8, 4, 142)
-_LOAD_ERRORS = (
-    AttributeError,
-    EOFError,
-    ImportError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
+_EXPORTED = frozenset(
+    {".bin", ".engine", ".mlmodel", ".mlpackage", ".mnn", ".onnx", ".pb", ".tflite", ".torchscript"}
 )
 
 
@@ -101,11 +93,11 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     half: bool | None = None,
     head: HeadName = "auto",
     download: bool = False,
+    trust_checkpoint: bool = False,
 ) -> Detector:
     """Load a YOLO detection model: v5u, v8, v9, v10, 11, 12, 26 and what is built like them.
 
-    A checkpoint of the library is a pickle: load none that you do not trust. A plain state dict
-    (with ``architecture``) is read without running code.
+    No code of a checkpoint or model YAML is run (see `detal.detectors.yolo_checkpoints`).
 
     Args:
         weights: A checkpoint, a model YAML or its name (``yolo11n.yaml``: random weights), or a
@@ -127,6 +119,8 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
             library's own predictor reads. The one-to-one head goes without suppression and gives
             one label per box, as the library does with ``agnostic_nms=True``.
         download: Let the library fetch weights that are named but not on disk.
+        trust_checkpoint: Load a checkpoint by the library itself, whatever it holds: this runs the
+            code of whoever made it.
 
     Raises:
         DetectorError: If the model cannot be loaded or is not a detection model.
@@ -135,9 +129,9 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     target = resolve_device(device)
     model: Any
     if architecture is None:
-        model = _load_model(library, weights, download=download)
+        model = load_model(weights, download=download, trust_checkpoint=trust_checkpoint)
     else:
-        model = _load_state(library, Path(weights), architecture, new_head=new_head)
+        model = _load_state(Path(weights), architecture, new_head=new_head)
     names = _class_names(model, class_names)
     digest = fingerprint(model)
     size = _size_hw(model, image_size)
@@ -161,33 +155,53 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     )
 
 
-def _load_model(library: Any, weights: str | Path, *, download: bool) -> nn.Module:
+def load_model(
+    weights: str | Path, *, download: bool = False, trust_checkpoint: bool = False, seed: int = 0
+) -> nn.Module:
+    """The model of a checkpoint or model YAML, in full precision.
+
+    Args:
+        weights: As `load_yolo`.
+        download: As `load_yolo`.
+        trust_checkpoint: As `load_yolo`.
+        seed: Of the random weights of a model YAML.
+
+    Raises:
+        DetectorError: If it cannot be loaded or is refused.
+    """
+    library = import_ultralytics(download=download)
     path = Path(weights)
     is_yaml = path.suffix.lower() in {".yaml", ".yml"}
-    if not (is_yaml or download or path.is_file()):
+    if not (is_yaml or download or is_file(path)):
         raise DetectorError(
             f"YOLO weights must be a file on disk or a model YAML, found no file {str(path)!r} "
             f"(from {Path.cwd()}); with network access download=True fetches weights by name"
         )
     if is_yaml and "rtdetr" in path.name.lower():
         raise DetectorError(f"a YOLO detection model is needed, {path} is an RT-DETR model")
-    try:
-        # Random weights must not depend on, or disturb, the generator of whoever calls.
-        with torch.random.fork_rng(devices=[]):
-            seed_torch(0)
-            wrapper = library.YOLO(str(weights))
-        model = wrapper.model
-    except _LOAD_ERRORS as error:
-        raise DetectorError(_unreadable(path, error)) from error
-    if not isinstance(model, nn.Module):
+    if path.suffix.lower() in _EXPORTED:
         raise DetectorError(
             f"YOLO weights must be a PyTorch checkpoint or a model YAML, {path} is an exported "
             "model: use the .pt file it was exported from"
         )
-    return model.float()
+    try:
+        if is_yaml:
+            check_model_yaml(str(path))
+        elif not is_file(path):
+            downloads = importlib.import_module("ultralytics.utils.downloads")
+            path = Path(downloads.attempt_download_asset(str(weights)))
+        if not (is_yaml or trust_checkpoint):
+            return read_checkpoint(path)
+        # Random weights must not depend on, or disturb, the generator of whoever calls.
+        with torch.random.fork_rng(devices=[]):
+            seed_torch(seed)
+            model: nn.Module = library.YOLO(str(path)).model
+        return model.float()
+    except UNREADABLE as error:
+        raise DetectorError(_unreadable(path, error)) from error
 
 
-def _load_state(library: Any, weights: Path, architecture: str, *, new_head: bool) -> nn.Module:
+def _load_state(weights: Path, architecture: str, *, new_head: bool) -> nn.Module:
     state = {
         name: value.float() if value.is_floating_point() else value
         for name, value in read_state_dict(weights).items()
@@ -201,12 +215,13 @@ def _load_state(library: Any, weights: Path, architecture: str, *, new_head: boo
         )
     try:
         tasks = importlib.import_module("ultralytics.nn.tasks")
+        check_model_yaml(architecture)
         with torch.random.fork_rng(devices=[]):
             seed_torch(0)
             classes = 1 if new_head else counts[0]
             model: nn.Module = tasks.DetectionModel(architecture, nc=classes, verbose=False)
         model.load_state_dict(_below_head(model, state) if new_head else state)
-    except _LOAD_ERRORS as error:
+    except UNREADABLE as error:
         raise DetectorError(
             f"the state dict {weights} must fit the architecture {architecture}: "
             f"{_first_line(error)}"
@@ -252,6 +267,8 @@ def _class_names(model: nn.Module, given: Sequence[str] | None) -> tuple[str, ..
     names: Any = getattr(model, "names", None) if given is None else given
     if isinstance(names, dict):
         names = [names[key] for key in sorted(names)]
+    if names is not None and not isinstance(names, list | tuple):
+        raise DetectorError(f"class names must be a list, the model's are {names!r:.60}")
     result = tuple(str(name) for name in names or (f"class {i}" for i in range(count)))
     if len(result) != count:
         raise DetectorError(f"the model has {count} classes, got {len(result)} class names")

@@ -16,7 +16,6 @@ Files below the output:
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -30,7 +29,7 @@ import polars as pl
 from detal.config import DatasetConfig, LabeledConfig, SelectConfig
 from detal.datasets.dataset import IMAGE_COLUMNS, Dataset
 from detal.errors import ConfigError, DataError
-from detal.files import replacing, write_json
+from detal.files import read_own, replacing, write_json
 from detal.locking import lock_beside, locked
 from detal.loop.advice import read_curve, stopping_advice
 from detal.loop.asked import Asked, read_asked
@@ -164,7 +163,7 @@ class ActiveLearning:
     def _enough(self) -> bool:
         """Write the curve of the rounds measured so far; whether the rule says to stop."""
         done = sorted(self.output.glob("round-*/done.json"))
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in done]
+        records = [read_own(path) for path in done]
         rows = [r for r in records if r["mean_ap"] is not None and r["boxes"] > 0]
         if not rows:
             return False
@@ -271,7 +270,7 @@ def _finish(this: Round, *, is_last: bool) -> None:
 
 
 def _weights_of(folder: Path) -> Path | None:
-    name = json.loads((folder / "done.json").read_text(encoding="utf-8"))["weights"]
+    name = read_own(folder / "done.json")["weights"]
     return None if name is None else folder / name
 
 

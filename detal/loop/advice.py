@@ -79,7 +79,7 @@ def read_curve(path: Path) -> Curve:
         raise DataError(f"boxes and mean_ap must be numbers in {path}: {error}") from None
     measured = values["mean_ap"].fill_null(float("nan"))
     outside = ~measured.is_between(0, 1)
-    if outside.any() or values["boxes"].null_count():
+    if outside.any() or not values["boxes"].is_finite().fill_null(value=False).all():
         raise DataError(f"mean_ap must be in 0..1 and boxes a number in every row of {path}")
     return Curve(
         strategy=path.stem, seed=0, spent=values["boxes"].to_numpy(), metric=measured.to_numpy()

@@ -11,7 +11,6 @@ A killed arm goes on with the first round that has no result.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.config import StrategyConfig
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.loop.choosing import choose_batch, choose_initial
 from detal.loop.duplicates import near_duplicate_share
 from detal.loop.study import Study, measure, train_on
@@ -157,5 +156,5 @@ def _batch_figures(study: Study, rows: NDArray[np.int64], before: Sequence[int])
 
 def read_rows(study: Study, folder: Path) -> list[int]:
     """Rows of the pool that were labelled in the round of ``folder``."""
-    ids = json.loads((folder / "labeled.json").read_text(encoding="utf-8"))
+    ids = read_own(folder / "labeled.json")
     return [int(row) for row in study.pool.index_of(ids)]

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from detal.errors import DataError
+from detal.files import read_json
 from detal.loop.labeled_set import IMAGE_ID
 from detal.manifests import Image, read_csv
 from detal.manifests.yolo_files import name_key, unique_names
@@ -57,7 +58,7 @@ def read_asked(run: Path) -> Asked:
         raise DataError(f"a run must be a folder written by detal select, got {run}")
     images = read_csv(run / "selection.csv")
     try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        record = read_json(run / "run.json")
         class_names = tuple(record["detector"]["class_names"])
         config = dict(record.get("config") or {})
     except OSError as error:

@@ -10,6 +10,7 @@ import polars as pl
 
 from detal.datasets.dataset import Dataset
 from detal.errors import DataError
+from detal.files import is_file
 
 __all__ = ["refuse_holdout"]
 
@@ -36,7 +37,7 @@ def refuse_holdout(images: pl.DataFrame, holdouts: Sequence[Dataset]) -> None:
     for holdout in holdouts:
         for image_id, path in holdout.images.select("image_id", "path").iter_rows():
             twin = _twin(path, by_content)
-            if twin is None and not Path(path).is_file():
+            if twin is None and not is_file(path):
                 twin = by_id.get(image_id)
             if twin is not None:
                 found.setdefault(ids[twin], f"{ids[twin]} ({holdout.name}: {image_id})")
@@ -53,7 +54,7 @@ def _by_size(paths: Sequence[str]) -> dict[int, dict[str, str]]:
     """Paths by content hash by file size: only files of equal size have to be read."""
     by_size: dict[int, dict[str, str]] = {}
     for path in paths:
-        if Path(path).is_file():
+        if is_file(path):
             by_size.setdefault(Path(path).stat().st_size, {})[path] = ""
     return by_size
 

@@ -22,6 +22,7 @@ from detal.loop.joining import MergeReport, join
 from detal.loop.labeled_set import IMAGE_ID, LabeledSet
 from detal.loop.returned import open_returned
 from detal.manifests import recover_folder, staged_folder
+from detal.manifests.staging import LABELED_SET
 from detal.runs.building import build_dataset
 
 __all__ = ["merge", "merge_dataset", "open_labeled_set", "write_labeled_set"]
@@ -137,7 +138,7 @@ def write_labeled_set(into: Path, labeled: LabeledSet, *, report: dict[str, Any]
         DataError: If an image file is missing.
     """
     val = None if labeled.val is None else build_dataset(labeled.val)
-    with staged_folder(into) as folder:
+    with staged_folder(into, kind=LABELED_SET) as folder:
         labeled.write_files(folder, val=val)
         if report is not None:
             text = json.dumps(report, indent=1, ensure_ascii=False)

@@ -10,7 +10,6 @@ They run in simulations only and are never offered as strategies.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from detal.config import StrategyConfig
 from detal.errors import ConfigError, DataError, unknown_name
 from detal.features.detection_loss import detection_loss
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.runs.pool import ScoredDataset
 from detal.strategies import Candidates, MeasureSelector, Order
 from detal.strategies.scored import highest_first
@@ -79,7 +78,7 @@ def best_random_batch(
         path = folder / f"batch-{number}.json"
         if not path.exists():
             write_json(path, {"mean_ap": judge(rows)}, allow_nan=True)
-        verdicts.append(json.loads(path.read_text(encoding="utf-8"))["mean_ap"])
+        verdicts.append(read_own(path)["mean_ap"])
     return drawn[int(np.argmax(verdicts))]
 
 

@@ -16,7 +16,6 @@ killed run goes on with the rest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 from detal.config import SimulateConfig
 from detal.errors import ConfigError
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.locking import locked
 from detal.loop.arm import finish_round, initial_folder, read_rows, run_initial
 from detal.loop.study import Study, detector_of, open_study, scorer_of, truth_of
@@ -142,7 +141,7 @@ class Retrainings:
         path = self.folder / "batches.json"
         if not path.exists():
             return {}
-        found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, list[str]] = read_own(path)
         return found
 
     def results(self) -> dict[str, list[dict[str, Any]]]:
@@ -152,10 +151,7 @@ class Retrainings:
             FileNotFoundError: If a training is not finished.
         """
         return {
-            name: [
-                json.loads((self.unit_folder(name, r) / "result.json").read_text(encoding="utf-8"))
-                for r in range(self.repeats)
-            ]
+            name: [read_own(self.unit_folder(name, r) / "result.json") for r in range(self.repeats)]
             for name in (INITIAL, *self.names)
         }
 

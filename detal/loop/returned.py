@@ -20,6 +20,7 @@ from detal.datasets.reading import detect_format, open_dataset
 from detal.datasets.yolo_labels import label_path
 from detal.datasets.yolo_yaml import find_yaml, read_source
 from detal.errors import DataError
+from detal.files import is_file
 from detal.manifests.yolo_files import place_image, unique_names
 
 __all__ = ["open_returned"]
@@ -106,7 +107,7 @@ def _open(annotations: DatasetConfig, path: Path, kind: str, class_names: Sequen
         )
     found = dataset.images["path"].to_list()
     if kind == "yolo":
-        return dataset.take(np.flatnonzero([Path(label_path(image)).is_file() for image in found]))
+        return dataset.take(np.flatnonzero([is_file(label_path(image)) for image in found]))
     if kind == "voc":
         without = {p.file for p in dataset.problems if p.kind == "missing_annotation"}
         return dataset.take(np.flatnonzero([image not in without for image in found]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import polars as pl
 from pydantic import ValidationError
 
 from detal.config import SimulateConfig
-from detal.errors import DataError
+from detal.errors import DataError, StoreError
+from detal.files import read_json, read_own
 from detal.loop.summary import read_points, summarise
 from detal.report.html_page import plural, write_page
 from detal.report.run_page import Fact
@@ -84,7 +84,7 @@ def _view(study: Path, points: pl.DataFrame) -> StudyView:
 def _config(study: Path) -> SimulateConfig | None:
     """The study's config; None where another version of detal wrote it."""
     try:
-        return SimulateConfig.model_validate(json.loads((study / "study.json").read_text("utf-8")))
+        return SimulateConfig.model_validate(read_json(study / "study.json"))
     except (OSError, ValueError, ValidationError):
         return None
 
@@ -218,12 +218,15 @@ def _final_class_ap(study: Path, strategy: str) -> Any:
         done = [folder for folder in arm.glob("round-*") if (folder / "result.json").exists()]
         if done:
             last = max(done, key=lambda folder: int(folder.name.removeprefix("round-")))
-            result = json.loads((last / "result.json").read_text(encoding="utf-8"))
-            if "class_ap" in result:
+            result = read_own(last / "result.json")
+            if isinstance(result, dict) and "class_ap" in result:
                 values.append([np.nan if v is None else v for v in result["class_ap"]])
     if not values:
         return None
-    table = np.array(values, dtype=np.float64)
+    try:
+        table = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StoreError(f"class_ap must be one number per class in all of {study}") from None
     known = ~np.isnan(table)
     sums = np.where(known, table, 0.0).sum(axis=0)
     return np.where(known.any(axis=0), sums / np.maximum(known.sum(axis=0), 1), np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,8 @@ import polars as pl
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from detal.errors import DataError
-from detal.files import write_atomic, write_json
+from detal.errors import DataError, StoreError
+from detal.files import read_own, write_atomic, write_json
 from detal.loop.curves import (
     Curve,
     StopRule,
@@ -50,10 +49,9 @@ def read_points(study: Path) -> pl.DataFrame:
         folders = [study / "initial" / arm.name, *_rounds(arm)]
         done = [folder for folder in folders if (folder / "result.json").exists()]
         if len(done) > 1:
-            results = (json.loads((folder / "result.json").read_text()) for folder in done)
             rows += [
-                {"strategy": strategy, "seed": seed, "round": r, **_scalars(result)}
-                for r, result in enumerate(results)
+                {"strategy": strategy, "seed": seed, "round": r, **_scalars(one / "result.json")}
+                for r, one in enumerate(done)
             ]
     if not rows:
         raise DataError(f"no finished round in {study}: run `detal simulate` first")
@@ -64,13 +62,26 @@ def _rounds(arm: Path) -> list[Path]:
     return sorted(arm.glob("round-*"), key=lambda path: int(path.name.removeprefix("round-")))
 
 
-def _scalars(result: dict[str, Any]) -> dict[str, float]:
-    flat = {**result, **result.get("timings", {})}
-    return {
-        name: float("nan") if value is None else float(value)
-        for name, value in flat.items()
-        if value is None or isinstance(value, int | float)
-    }
+def _scalars(file: Path) -> dict[str, float]:
+    """The numbers of one measurement.
+
+    Raises:
+        StoreError: If the file is damaged.
+    """
+    result = read_own(file)
+    try:
+        flat = {**result, **result.get("timings", {})}
+        found = {
+            name: float("nan") if value is None else float(value)
+            for name, value in flat.items()
+            if value is None or isinstance(value, int | float)
+        }
+        missing = [name for name in ("images", "boxes", "mean_ap") if name not in found]
+    except (AttributeError, TypeError, OverflowError) as error:
+        raise StoreError(f"{file} must be written by detal simulate: {error!r}") from None
+    if missing:
+        raise StoreError(f"{file} must be written by detal simulate, it has no {missing[0]}")
+    return found
 
 
 def summarise(points: pl.DataFrame, *, stop: StopRule | None = None) -> dict[str, Any]:

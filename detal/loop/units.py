@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 import detal
 from detal.config import SimulateConfig
 from detal.errors import ConfigError
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.locking import locked
 from detal.runs.provenance import commit, machine, versions
 from detal.runs.workers import RunTasks, Task
@@ -44,7 +43,7 @@ def _claim(output: Path, config: SimulateConfig) -> None:
     mine = config.model_dump(mode="json")
     path = output / "study.json"
     if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
+        theirs = read_own(path)
         # Keys that this version added had their defaults then.
         with contextlib.suppress(ValidationError):
             theirs = SimulateConfig.model_validate(theirs).model_dump(mode="json")
@@ -68,7 +67,7 @@ def recorded(path: Path, *, workers: int, done: Callable[[], int]) -> Iterator[C
     Yields:
         What brings the file up to date: called after each unit, so that a kill loses none.
     """
-    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    runs = read_own(path) if path.exists() else []
     before, started = done(), time.time()
     origin = {
         "started": datetime.fromtimestamp(started, tz=timezone.utc).isoformat(timespec="seconds"),

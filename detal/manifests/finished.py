@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from detal.boxes import xywh_to_xyxy
 from detal.datasets.json_values import parse_json
 from detal.errors import DataError
+from detal.files import read_json
 from detal.manifests.batch import PIXEL_DIGITS, Batch
 from detal.manifests.table import read_selection
 from detal.structures import Detections
@@ -89,7 +89,7 @@ def read_record(run: Path) -> dict[str, Any]:
         DataError: If the folder is no run of `detal select`.
     """
     try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        record = read_json(run / "run.json")
     except FileNotFoundError:
         raise DataError(f"a run must be a folder written by detal select, got {run}") from None
     except (OSError, ValueError) as error:

@@ -10,21 +10,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detal.errors import ConfigError
+from detal.files import read_json
 from detal.locking import lock_beside, locked
 
-__all__ = ["check_output", "recover_folder", "staged_folder"]
+__all__ = ["BATCH", "LABELED_SET", "check_output", "recover_folder", "staged_folder"]
 
 _MARKER = ".detal.json"
+BATCH, LABELED_SET = "batch", "labelled set"
+"""Kinds of folders."""
 
 
 @contextmanager
-def staged_folder(output: Path) -> Iterator[Path]:
+def staged_folder(output: Path, *, kind: str = BATCH) -> Iterator[Path]:
     """A new folder beside ``output`` to write into, moved to ``output`` when the block ends well.
 
     If the block raises, ``output`` is as it was. An older folder is replaced if `check_output`
     allows it; it is moved aside first, and a kill between the two renames leaves it there until
     `recover_folder`. The lock of `lock_beside` is held meanwhile; whoever works towards ``output``
     for long holds it before.
+
+    Args:
+        output: The folder.
+        kind: What it holds: a batch never takes the place of a labelled set, nor that of a batch.
 
     Raises:
         ConfigError: As `check_output`, or if another process writes to ``output``.
@@ -33,13 +40,13 @@ def staged_folder(output: Path) -> Iterator[Path]:
     output = output.absolute()
     with locked(lock_beside(output), work=output):
         recover_folder(output)
-        check_output(output)
+        check_output(output, kind=kind)
         staging = _staging(output)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
             yield staging
-            marker = {"written_by": "detal", "files": _digests(staging)}
+            marker = {"written_by": "detal", "kind": kind, "files": _digests(staging)}
             (staging / _MARKER).write_text(
                 json.dumps(marker, indent=1, sort_keys=True, ensure_ascii=False) + "\n",
                 encoding="utf-8",
@@ -62,23 +69,33 @@ def recover_folder(output: Path) -> None:
         _discard(old, output)
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, *, kind: str = BATCH) -> None:
     """Refuse to overwrite what detal did not write, or what somebody worked on since.
+
+    Args:
+        output: The folder.
+        kind: As in `staged_folder`.
 
     Raises:
         ConfigError: Unless ``output`` is absent, an empty folder, or a folder that detal wrote and
-            whose files are as it left them (added files do not count).
+            whose files are as it left them (added files do not count) and are of this kind.
     """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     try:
-        marker = json.loads((output / _MARKER).read_text(encoding="utf-8"))
+        marker = read_json(output / _MARKER)
         files = dict(marker["files"])
+        there = marker.get("kind", LABELED_SET if "labeled.json" in files else BATCH)
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"output must be a new or empty folder, or one that detal wrote; {output} is neither: "
             "choose another output or move it away"
         ) from None
+    if there != kind:
+        raise ConfigError(
+            f"output must not take the place of something else: {output} holds a {there}, a {kind} "
+            "needs another folder"
+        )
     now = _digests(output)
     changed = sorted(name for name, digest in files.items() if now.get(name) != digest)
     if changed:

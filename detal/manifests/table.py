@@ -102,6 +102,8 @@ def _read(path: Path, convert: Callable[[list[dict[str, str]]], _Read]) -> _Read
 
 
 def _image(row: dict[str, str]) -> Image:
+    if "\0" in row["path"]:
+        raise ValueError("a path must not hold NUL")
     return Image(
         image_id=_original(row["image_id"]),
         path=_original(row["path"]),

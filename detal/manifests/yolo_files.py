@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detal.boxes import xyxy_to_cxcywhn
 from detal.datasets.images import YOLO_SUFFIXES, read_image
 from detal.errors import DataError
+from detal.files import is_file
 
 __all__ = ["label_lines", "name_key", "place_image", "unique_names", "write_yolo_files"]
 
@@ -115,7 +116,7 @@ def name_key(name: str) -> str:
 
 def _legal(path: Path) -> str:
     printable = "".join(
-        "_" if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in path.name
+        "_" if c == "\\" or unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in path.name
     )
     return printable if Path(printable).suffix.lower() in YOLO_SUFFIXES else f"{printable}.png"
 
@@ -135,7 +136,7 @@ def place_image(source: Path, target: Path, *, copy: bool = False) -> None:
     Raises:
         DataError: If there is no such image.
     """
-    if not source.is_file():
+    if not is_file(source):
         raise DataError(f"an image must exist to be linked, found no file {source}")
     if source.suffix.lower() not in YOLO_SUFFIXES:
         bgr = cv2.cvtColor(read_image(source).pixels, cv2.COLOR_RGB2BGR)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from detal.errors import DataError
-from detal.files import remove_leftovers, write_json
+from detal.files import read_json, remove_leftovers, write_json
 from detal.locking import locked
 from detal.manifests import Batch
 from detal.review.decisions import Decisions, Verdict
@@ -95,7 +96,7 @@ def read_decisions(run: RunFolder) -> Decisions:
     if not path.exists():
         return nothing
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         row_of = {image.image_id: row for row, image in enumerate(images.images)}
         if record["version"] != _VERSION:
             raise ValueError(f"version {_VERSION} is needed")
@@ -104,15 +105,26 @@ def read_decisions(run: RunFolder) -> Decisions:
                 f"{path} holds decisions about another batch than the one in {run.path}: move it "
                 "away to start anew"
             )
-        return Decisions(
-            costs=nothing.costs,
-            count=nothing.count,
-            budget=nothing.budget,
-            verdicts={row_of[image_id]: str(v) for image_id, v in record["verdicts"]},
-            replaced_by={row_of[old]: row_of[new] for old, new in record["replaced_by"]},
-        )
+        verdicts = {row_of[image_id]: str(v) for image_id, v in record["verdicts"]}
+        replaced_by = [(row_of[old], row_of[new]) for old, new in record["replaced_by"]]
+        _check(verdicts, replaced_by, count=nothing.count)
+        return replace(nothing, verdicts=verdicts, replaced_by=dict(replaced_by))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} must be as detal review writes it: {error!r}") from None
+
+
+def _check(
+    verdicts: Mapping[int, str], replaced_by: Sequence[tuple[int, int]], *, count: int
+) -> None:
+    """Raise a ValueError for what no review can have decided."""
+    unknown = set(verdicts.values()) - {"accepted", "rejected"}
+    if unknown:
+        raise ValueError(f"no such verdict: {sorted(unknown)[0]}")
+    in_play = set(range(count))
+    for old, new in replaced_by:
+        if old not in in_play or new in in_play:
+            raise ValueError("only images of the reserve come, each once, for one in the review")
+        in_play.add(new)
 
 
 def _key(images: Batch) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detal.errors import DataError, StoreError
+from detal.files import read_json
 
 __all__ = ["floats", "read_table", "without_nan"]
 
@@ -26,7 +26,7 @@ def read_table(path: Path, parse: Callable[[dict[str, Any]], Table], *, kind: st
         StoreError: If it is damaged, naming it; ``kind`` says what it should be.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except OSError as error:
         raise DataError(
             f"a table must be a folder that `detal tables build` has finished, cannot read "

@@ -117,6 +117,7 @@ def _build_yolo(config: DetectorConfig, *, device: str) -> Detector:
         half=config.half,
         head=config.head,
         download=config.download,
+        trust_checkpoint=config.trust_checkpoint,
     )
 
 

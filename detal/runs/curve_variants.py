@@ -12,7 +12,6 @@ A killed build goes on with the variants that have no point.
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.reward import FittedCurves
 from detal.runs.nested import nested_subsets
 from detal.runs.scoring import ProgressCallback
@@ -99,7 +98,7 @@ def _points(variants: Variants, folder: Path, report: ProgressCallback) -> list[
         path = own / "point.json"
         if not path.exists():
             write_json(path, _measured_variant(variants, share, rows, own))
-        points.append(json.loads(path.read_text(encoding="utf-8")))
+        points.append(read_own(path))
     report(len(parts), len(parts))
     return points
 

@@ -25,7 +25,6 @@ Shapes: P candidates, G groups.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from numpy.typing import NDArray
 
 from detal.datasets import Dataset
 from detal.errors import ConfigError
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.reward import GroupGains
 from detal.runs.pseudo_labels import Teacher, joined
 from detal.runs.scoring import ProgressCallback
@@ -116,7 +115,7 @@ def build_groups(
     made, seen = folder / "groups" / "groups.json", pool.digest()
     if not made.exists():
         write_json(made, {**group_candidates(variants, pool), "candidates": seen})
-    groups = json.loads(made.read_text(encoding="utf-8"))
+    groups = read_own(made)
     if groups["candidates"] != seen:
         raise ConfigError(f"{made} holds groups of other candidates: choose another output")
     points = _points(variants, pool, groups, folder / "groups", report)
@@ -208,7 +207,7 @@ def _points(
                 dataset = joined(variants.labeled, pool.images, rows, own)
                 point = _measured(variants, dataset, path.parent, seed=seed)
             write_json(path, {**point, "pseudo_boxes": len(own.boxes), "image_ids": ids})
-        points.append(json.loads(path.read_text(encoding="utf-8")))
+        points.append(read_own(path))
     report(len(units), len(units))
     return points
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from detal.config import DetectorConfig, TrainingConfig, TrustSetConfig
 from detal.datasets import Dataset
 from detal.detectors import Detector
 from detal.errors import ConfigError
+from detal.files import read_own
 from detal.runs.pool import ScoredDataset
 from detal.runs.scoring import StartProgress, open_store, score_into_store
 from detal.runs.training import detector_config, train_detector
@@ -112,7 +112,7 @@ def _variants(table: Path, labeled: Dataset) -> tuple[list[_Trained], TrainingCo
     """The variants of a table that are on disk, and how they were trained."""
     result = []
     for point in sorted(table.glob("variants/*/point.json")):
-        record = json.loads(point.read_text(encoding="utf-8"))
+        record = read_own(point)
         weights = point.parent / "weights.pt"
         if "image_ids" in record and weights.is_file():
             saw = np.isin(labeled.image_ids.astype(str), record["image_ids"])
@@ -123,7 +123,7 @@ def _variants(table: Path, labeled: Dataset) -> tuple[list[_Trained], TrainingCo
             f"table must be a folder of `detal tables build` with variants that tell what they "
             f"were trained on, found none in {table}: build it anew"
         )
-    build = json.loads((table / "build.json").read_text(encoding="utf-8"))
+    build = read_own(table / "build.json")
     return result, TrainingConfig.model_validate(build["training"])
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from detal.errors import DataError
 from detal.features import expected_class_counts
+from detal.files import read_json
 from detal.manifests import Batch, write_coco, write_csv
 from detal.report.projection import evenly_spaced, principal_plane
 from detal.reward import FittedCurves
@@ -227,7 +228,7 @@ def read_kept(run: Path) -> Kept | None:
     if not path.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)
         if record.pop("version") != _VERSION:
             raise ValueError(f"version {_VERSION} is needed")
         histograms = {name: Histogram(**one) for name, one in record.pop("histograms").items()}

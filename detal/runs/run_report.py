@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detal.errors import DataError
 from detal.report import ClassBalance
 from detal.report.html_page import plural, write_page
 from detal.report.run_page import Fact, GainCurve, MapPoints, RunView, Spread, run_page
@@ -75,7 +77,19 @@ def run_view(run: RunFolder, *, with_reserve: bool = False) -> RunView:
     Args:
         run: The run.
         with_reserve: Whether the gallery holds the reserve, too, as a review needs it.
+
+    Raises:
+        DataError: If the run's record lacks something or is damaged.
     """
+    try:
+        return _view(run, with_reserve=with_reserve)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(
+            f"{run.path / 'run.json'} must be as detal select writes it: {error!r}"
+        ) from None
+
+
+def _view(run: RunFolder, *, with_reserve: bool) -> RunView:
     batch, kept = run.batch, run.kept
     shown = join_batches(batch, run.reserve) if with_reserve else batch
     points = [] if kept is None else kept.selected[: len(shown)]
@@ -88,7 +102,7 @@ def run_view(run: RunFolder, *, with_reserve: bool = False) -> RunView:
         gallery=gallery_data(
             shown,
             count=len(batch),
-            min_score=float(run.run["config"]["manifest"]["min_score"]),
+            min_score=_min_score(run),
             points=points,
         ),
         thumbs=[],
@@ -103,6 +117,13 @@ def run_view(run: RunFolder, *, with_reserve: bool = False) -> RunView:
         panels=[] if table is None else _panels(table, batch.class_names, added),
         after={} if table is None or added is None else _after(table, batch.class_names, added),
     )
+
+
+def _min_score(run: RunFolder) -> float:
+    least = float(run.run["config"]["manifest"]["min_score"])
+    if not math.isfinite(least):
+        raise ValueError(f"min_score must be finite, got {least}")
+    return least
 
 
 def _subtitle(run: RunFolder) -> str:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from detal.config import TablesConfig
 from detal.datasets import Dataset
 from detal.errors import ConfigError, DataError
-from detal.files import write_json
+from detal.files import read_own, write_json
 from detal.locking import locked
 from detal.reward import FittedCurves, GroupGains, MeasuredTables, TableName
 from detal.runs.building import build_dataset, build_detector
@@ -169,7 +169,7 @@ def _claim(config: TablesConfig, made_of: dict[str, Any]) -> None:
     path = output / "build.json"
     mine = {**_fixed(config), "data": made_of}
     if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
+        theirs = read_own(path)
         data = theirs.pop("data", None)
         # Keys that this version added had their defaults then.
         with contextlib.suppress(ValidationError):

@@ -99,6 +99,7 @@ def _train_yolo(
         device=device,
         keep_steps=keep_steps,
         extra=config.extra,
+        trust_checkpoint=config.trust_checkpoint,
     )
 
 

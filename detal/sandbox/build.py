@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from detal.errors import ConfigError
-from detal.files import write_json
+from detal.files import read_json, write_json
 from detal.sandbox.digits import CLASS_NAMES, class_prior, handwriting
 from detal.sandbox.scenes import MAX_DIGITS, draw_scene, render
 from detal.sandbox.writer import Row, SplitWriter
@@ -167,7 +166,7 @@ def _is_complete(root: Path, arguments: _Arguments, sizes: dict[str, int]) -> bo
             )
         return False
     try:
-        found = json.loads(recipe_path.read_text(encoding="utf-8"))
+        found = read_json(recipe_path)
         held = {"recipe": found["recipe"], **found["arguments"]}
         complete = bool(found["complete"])
     except (ValueError, KeyError, TypeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detal.errors import ConfigError, StoreError
-from detal.files import write_atomic
+from detal.files import read_json, write_atomic
 
 __all__ = [
     "EARLY_FOLDER",
@@ -90,7 +90,7 @@ class TrainRecord:
         if not path.is_file():
             return None
         try:
-            return TrainRecord(**json.loads(path.read_text(encoding="utf-8")))
+            return TrainRecord(**read_json(path))
         except (ValueError, TypeError) as error:
             raise StoreError(
                 f"{path} must be a training record of detal ({error}): train into another folder"

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from detal.detectors.weights import read_state_dict, resolve_device
-from detal.detectors.yolo import import_ultralytics
+from detal.detectors.yolo import import_ultralytics, load_model
+from detal.detectors.yolo_checkpoints import check_model_yaml
 from detal.errors import ConfigError, DetectorError
-from detal.seeding import seed_torch
 from detal.training.progress import (
     EARLY_FOLDER,
     TrainRecord,
@@ -78,6 +78,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
     checkpoint_s: float = 30.0,
     keep_steps: Sequence[int] = (),
     extra: Mapping[str, Any] | None = None,
+    trust_checkpoint: bool = False,
 ) -> TrainResult:
     """Train with ultralytics' own trainer, augmentation and loss.
 
@@ -107,6 +108,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
         keep_steps: Steps, ascending, after which the weights (their moving average) are kept as
             ``early/<step>.pt``; the schedule is the same with and without.
         extra: Further settings of the library (``optimizer``, ``lr0``, ``mosaic``, ``workers`` …).
+        trust_checkpoint: As `detal.detectors.load_yolo`, for ``init``.
 
     Raises:
         ConfigError: If an argument is out of range or unknown to the library.
@@ -134,6 +136,7 @@ def train_yolo(  # noqa: PLR0913 - one name for each thing that determines the w
         time_budget_s=time_budget_s,
         checkpoint_s=checkpoint_s,
         keep_steps=tuple(keep_steps),
+        trust_checkpoint=trust_checkpoint,
     )
     return _run(plan, settings, init, backbone, target=target, resume=resume)
 
@@ -160,7 +163,7 @@ def _run(
     library = import_ultralytics()
     overrides = {
         **settings,
-        "model": str(_start_model(library, init, backbone, plan)),
+        "model": str(_start_model(init, backbone, plan)),
         "epochs": plan.epochs,
         "close_mosaic": round(plan.epochs / 10),
         "device": str(target),
@@ -230,7 +233,6 @@ def _clear(output: Path) -> None:
 
 
 def _start_model(
-    library: Any,
     init: str | Path,
     backbone: Path | Mapping[str, Tensor] | None,
     plan: StepPlan,
@@ -239,22 +241,22 @@ def _start_model(
     path = Path(init)
     if path.suffix not in {".yaml", ".yml"} and not path.is_file():
         raise DetectorError(f"init must be a checkpoint on disk or a model YAML, found no {path}")
+    if path.suffix in {".yaml", ".yml"}:
+        check_model_yaml(str(path))
     if backbone is None:
         return path
     state = read_state_dict(backbone) if isinstance(backbone, Path) else backbone
-    with torch.random.fork_rng(devices=[]):
-        seed_torch(plan.seed)
-        model = library.YOLO(str(path))
-    own = model.model.state_dict()
+    model = load_model(path, trust_checkpoint=plan.trust_checkpoint, seed=plan.seed)
+    own = model.state_dict()
     fitting = {n: v for n, v in state.items() if n in own and own[n].shape == v.shape}
     if not fitting:
         raise DetectorError(
             f"backbone must hold tensors of the names and shapes of {path}: none of its "
             f"{len(state)} fits"
         )
-    model.model.load_state_dict(fitting, strict=False)
+    model.load_state_dict(fitting, strict=False)
     # The trainer rebuilds a model that was made from a YAML, so its weights must come from a file.
-    model.save(plan.output / _INIT_NAME)
+    torch.save({"model": model.half()}, plan.output / _INIT_NAME)
     return plan.output / _INIT_NAME
 
 

@@ -73,7 +73,7 @@ def read_yolo_data(data_yaml: Path) -> YoloData:
 def _load(data_yaml: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"cannot read {data_yaml}: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{data_yaml} must be a mapping with train and names")

