@@ -25,6 +25,8 @@ Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
 _SAMPLE = 2048
+# Cosine distances of equal float32 features differ by less, either way.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -202,4 +204,5 @@ def _usual_distance(unit: NDArray[np.float32]) -> float:
         return 0.0
     similarity = known @ known.T
     np.fill_diagonal(similarity, -1.0)
-    return float(np.median(1 - similarity.max(axis=1)))
+    distance = float(np.median(1 - similarity.max(axis=1)))
+    return distance if distance > _ROUNDING else 0.0
