@@ -340,6 +340,7 @@ class Selection:
         budget: The budget it was made for.
         passed_over: How many better-placed images each guard rejected, by guard name
             (``near_duplicate``, ``group``, ``cost``).
+        remarks: What the batch does not fulfil, such as a quota; one sentence each.
     """
 
     image_ids: tuple[str, ...]
@@ -348,6 +349,7 @@ class Selection:
     reasons: tuple[str, ...]
     budget: Budget
     passed_over: dict[str, int]
+    remarks: tuple[str, ...] = ()
 
     @property
     def spent(self) -> float:

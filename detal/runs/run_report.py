@@ -169,9 +169,10 @@ def _notices(run: RunFolder) -> list[str]:
             "This run was written by an older detal, which kept no class balance, map, histograms "
             "or reserve: the same detal select once more adds them, without scoring again."
         ]
+    told = [str(remark) for remark in run.run.get("remarks", [])]
     if not run.kept.selected and len(run.batch):
-        return ["No map: the detector gives no image features."]
-    return []
+        told.append("No map: the detector gives no image features.")
+    return told
 
 
 def _spreads(kept: Kept) -> list[Spread]:

@@ -309,6 +309,7 @@ def _record(
         },
         "spent": selection.spent,
         "passed_over": selection.passed_over,
+        "remarks": list(selection.remarks),
         "versions": versions(),
     }
 

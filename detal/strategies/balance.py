@@ -30,6 +30,7 @@ from detal.strategies.quotas import (
     quotas_in_objects,
     tell_result,
     tell_shortage,
+    unfilled,
 )
 from detal.strategies.strategy import MeasureSelector
 from detal.structures import Budget, Detections
@@ -119,12 +120,18 @@ def class_quota(*, quotas: Mapping[str, float | str] | None = None) -> MeasureSe
         )
         bundles = _bundles(candidates)
         supply = bundles.supply(len(names))
-        tell_shortage(quota, supply, bought, names, asked=given is not None)
+        told = tell_shortage(quota, supply, bought, names, asked=given is not None)
         worth = partial(_worth_of_quota, quota=quota)
         greedy = _greedy(candidates, budget, worth, rng, bundles)
         why = partial(_why_quota, greedy=greedy, names=names, quota=quota, supply=supply)
+
+        def remarks() -> tuple[str, ...]:
+            return told if given is None else (*told, *unfilled(quota, greedy.have, names))
+
         try:
-            yield from _walk(greedy, why, rest="drawn at random: it helps no quota that is open")
+            yield from _walk(
+                greedy, why, rest="drawn at random: it helps no quota that is open", remarks=remarks
+            )
         finally:
             tell_result(quota, greedy.have, names)
 
@@ -225,18 +232,19 @@ def _walk(
     *,
     taken_too: Callable[[int], None] | None = None,
     rest: str | None = None,
+    remarks: Callable[[], tuple[str, ...]] = tuple,
 ) -> Order:
     """Candidates by gain; if ``rest`` says why, those of no gain come last in a random order."""
     while (index := greedy.queue.best()) >= 0:
         gain = greedy.queue.gain(index)
         if rest is not None and gain <= 0:
             break
-        taken = yield Choice(index, gain, why(index))
+        taken = yield Choice(index, gain, why(index), remarks)
         greedy.close(index, taken=taken)
         if taken and taken_too is not None:
             taken_too(index)
     for index in greedy.queue.left().tolist():
-        yield Choice(index, 0.0, rest or "")
+        yield Choice(index, 0.0, rest or "", remarks)
 
 
 def _leading(greedy: LazyGreedy, index: int) -> tuple[int, float, float]:

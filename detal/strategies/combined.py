@@ -273,7 +273,7 @@ def _translated(order: Order, index: NDArray[np.int64], before: Mapping[int, str
         while True:
             candidate = int(index[choice.candidate])
             whys = [before[candidate], choice.why] if before else [choice.why]
-            taken = yield Choice(candidate, choice.score, "; ".join(whys))
+            taken = yield choice._replace(candidate=candidate, why="; ".join(whys))
             choice = order.send(taken)
     except StopIteration:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,11 +26,13 @@ class Choice(NamedTuple):
         candidate: Which one, 0..P-1.
         score: Acquisition score, or NaN if the selector has none.
         why: Why now, in words.
+        remarks: Says, once the batch is made, what it does not fulfil; one sentence each.
     """
 
     candidate: int
     score: float
     why: str
+    remarks: Callable[[], tuple[str, ...]] = tuple
 
 
 Order = Generator[Choice, bool, None]
@@ -47,10 +49,12 @@ class Picks:
         choices: The K choices taken.
         passed_over: How many choices each guard turned down: ``near_duplicate`` and ``group``, and
             ``cost`` for images that did not fit while a later one did.
+        remarks: What the batch does not fulfil.
     """
 
     choices: tuple[Choice, ...]
     passed_over: dict[str, int]
+    remarks: tuple[str, ...] = ()
 
     @property
     def index(self) -> NDArray[np.int64]:
@@ -102,7 +106,11 @@ def fill(
         too_expensive = 0 if accepted else too_expensive + (not fits)
         choice = _advance(order, accepted=accepted)
     order.close()
-    return Picks(choices=tuple(taken), passed_over=dict(guards.passed_over))
+    return Picks(
+        choices=tuple(taken),
+        passed_over=dict(guards.passed_over),
+        remarks=taken[-1].remarks() if taken else (),
+    )
 
 
 def _advance(order: Order, *, accepted: bool | None = None) -> Choice | None:

@@ -22,6 +22,7 @@ __all__ = [
     "quotas_in_objects",
     "tell_result",
     "tell_shortage",
+    "unfilled",
 ]
 
 log = logging.getLogger(__name__)
@@ -143,29 +144,40 @@ def curve_quotas(
 
 def tell_shortage(
     quota: Floats, supply: Floats, bought: float, names: tuple[str, ...], *, asked: bool
-) -> None:
-    """Log what cannot be met before anything is picked, as a warning if a user asked for it."""
-    level = logging.WARNING if asked else logging.INFO
+) -> tuple[str, ...]:
+    """Log what cannot be met before anything is picked, as a warning if a user asked for it.
+
+    Returns:
+        The same sentences.
+    """
+    told = []
     if quota.sum() > bought * (1 + 1e-9):
-        log.log(
-            level,
-            "quotas add up to %.4g objects, but the budget buys about %.4g",
-            quota.sum(),
-            bought,
+        told.append(
+            f"quotas add up to {quota.sum():.4g} objects, but the budget buys about {bought:.4g}"
         )
     scarce = np.flatnonzero(supply < quota - 1e-9)
     if len(scarce):
         what = [f"{names[c]} (about {supply[c]:.3g} of {quota[c]:.3g})" for c in scarce]
-        log.log(level, "the pool does not hold the quota of %s", _listed(what))
+        told.append(f"the pool does not hold the quota of {_listed(what)}")
+    for sentence in told:
+        log.log(logging.WARNING if asked else logging.INFO, "%s", sentence)
+    return tuple(told)
 
 
 def tell_result(quota: Floats, have: Floats, names: tuple[str, ...]) -> None:
     """Log how far the quotas are filled by what the batch is expected to hold."""
+    for sentence in unfilled(quota, have, names):
+        log.info("%s", sentence)
+
+
+def unfilled(quota: Floats, have: Floats, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The sentence that says how far the quotas are filled; none if they are."""
     unmet = np.flatnonzero(have < quota - 1e-9)
-    if len(unmet):
-        unmet = unmet[np.argsort(have[unmet] / quota[unmet], kind="stable")]
-        what = [f"{names[c]} {have[c]:.3g} of {quota[c]:.3g}" for c in unmet]
-        log.info("quotas not filled, in expected objects: %s", _listed(what))
+    if not len(unmet):
+        return ()
+    unmet = unmet[np.argsort(have[unmet] / quota[unmet], kind="stable")]
+    what = [f"{names[c]} {have[c]:.3g} of {quota[c]:.3g}" for c in unmet]
+    return (f"quotas not filled, in expected objects: {_listed(what)}",)
 
 
 def _listed(items: list[str]) -> str:

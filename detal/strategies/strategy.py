@@ -127,6 +127,7 @@ class MeasureSelector:
             reasons=_reasons(picks, candidates, self.box_measure),
             budget=budget,
             passed_over=picks.passed_over,
+            remarks=picks.remarks,
         )
 
 

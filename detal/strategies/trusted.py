@@ -23,6 +23,7 @@ from detal.strategies.quotas import (
     quotas_in_objects,
     tell_result,
     tell_shortage,
+    unfilled,
 )
 from detal.strategies.strategy import MeasureSelector
 from detal.strategies.trust import Expected, expect_objects
@@ -101,9 +102,14 @@ def trustset(
             novelty = Novelty(features, candidates.labeled.image_features, rng)
         batch = _Batch(expected.teaching, plan, novelty)
         queue = LazyQueue(batch.gains, costs=budget.costs(expected.boxes), rng=rng)
+
+        def remarks() -> tuple[str, ...]:
+            return (*plan.told, *unfilled(plan.asked, batch.have, names))
+
         try:
             while (index := queue.best()) >= 0:
-                taken = yield Choice(index, queue.gain(index), batch.why(index, names))
+                why = batch.why(index, names)
+                taken = yield Choice(index, queue.gain(index), why, remarks)
                 if taken:
                     batch.take(index)
                 queue.close(index, changed=taken)
@@ -124,6 +130,8 @@ class _Plan:
         supply: (C,) objects that teach in the whole pool.
         wanted: (C,) quotas if the pool held enough of everything.
         quota: (C,) those that the pool can fill.
+        asked: (C,) quotas that the user asked for, 0 for other classes.
+        told: What cannot be met, in words.
     """
 
     curves: CategoryCurves
@@ -132,6 +140,8 @@ class _Plan:
     supply: Floats
     wanted: Floats
     quota: Floats
+    asked: Floats
+    told: tuple[str, ...]
 
     def worth(self, labels: Integers, have: Floats, amounts: Floats) -> Floats:
         """See `detal.strategies.marginal.Worth`: AP gained, a tenth of it beyond the quota."""
@@ -166,8 +176,17 @@ def _plan(
     quota = met + curve_quotas(
         curves, counts, max(bought - met.sum(), 0.0), weights=free, supply=supply
     )
-    tell_shortage(wanted, supply, bought, names, asked=given is not None)
-    return _Plan(curves, counts.astype(np.float64), weights / len(names), supply, wanted, quota)
+    told = tell_shortage(wanted, supply, bought, names, asked=given is not None)
+    return _Plan(
+        curves,
+        counts.astype(np.float64),
+        weights=weights / len(names),
+        supply=supply,
+        wanted=wanted,
+        quota=quota,
+        asked=asked,
+        told=told,
+    )
 
 
 def _most_bought(budget: Budget, expected: Expected) -> float:

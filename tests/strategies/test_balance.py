@@ -169,6 +169,14 @@ def test_class_quota_by_hand(caplog) -> None:
     assert any("add up to 3 objects, but the budget buys about 2.4" in w for w in warnings)
     result = [r.getMessage() for r in caplog.records if "quotas not filled" in r.getMessage()]
     assert result == ["quotas not filled, in expected objects: class0 1 of 2, class1 0.5 of 1"]
+    assert selection.remarks == (*warnings, *result)
+
+
+def test_what_a_last_stage_cannot_fill_is_told() -> None:
+    images: list[list[Box]] = [[(0, 0.5)], [(1, 0.5)]]
+    stages = [{"name": "entropy", "keep": 2}, {"name": "class_quota", "quotas": {"class0": 9}}]
+    selection = ask("staged", pool_with(images, [0, 0, 0]), Budget(1), stages=stages)
+    assert selection.remarks[-1] == "quotas not filled, in expected objects: class0 0.5 of 9"
 
 
 def test_class_quota_that_can_be_met_says_nothing(caplog) -> None:
@@ -178,6 +186,7 @@ def test_class_quota_that_can_be_met_says_nothing(caplog) -> None:
     assert "class1" in selection.reasons[0]
     assert "the pool holds" not in selection.reasons[0]
     assert caplog.records == []
+    assert selection.remarks == ()
 
 
 def test_class_quota_levels_the_labelled_counts_by_default() -> None:

@@ -177,6 +177,14 @@ def test_reasons_name_the_quota_and_what_the_pool_lacks(
     assert "class1 like those that teach, quota 0 of" in chosen.reasons[0]
     assert "(wanted 50, more than the pool holds)" in chosen.reasons[0]
     assert "the pool does not hold the quota of class1" in caplog.text
+    adds_up, pool, filled = chosen.remarks
+    assert adds_up.startswith("quotas add up to 50 objects")
+    assert pool.startswith("the pool does not hold the quota of class1 (about")
+    assert filled.startswith("quotas not filled, in expected objects: class1 ")
+    unasked = make_strategy("trustset").query(
+        candidates, budget=Budget(3), rng=np.random.default_rng(0)
+    )
+    assert not any("quotas not filled" in remark for remark in unasked.remarks)
 
 
 def test_a_class_that_matters_more_is_chosen_first() -> None:
