@@ -2,6 +2,7 @@
 
     python tools/bench/trustset.py sandbox                # the embedded checkpoint, no training
     python tools/bench/trustset.py aquarium bccd --seeds 0 1 2   # trains two folds for each seed
+    python tools/bench/trustset.py aquarium --study runs/aquarium --seeds 0 1 2     # trains nothing
     python tools/bench/trustset.py dirty                         # trains two folds and one more
     python tools/bench/trustset.py pruning --seeds 0 1 2         # trains 1 + 6 detectors per seed
     python tools/bench/trustset.py gain --al-quality data/results/al_quality_sandbox.json
@@ -10,6 +11,9 @@
 ``data/results/trustset_sandbox.json``, the others ``trustset_aquarium.json`` and
 ``trustset_bccd.json``. Trainings lie under ``--scratch``; a stopped run goes on there. Only
 ``pruning`` looks at a test split, to report on it.
+
+With ``--study``, the start models of a study of tools/bench/al_quality.py judge what they were not
+trained on.
 """
 
 from __future__ import annotations
@@ -92,6 +96,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0], help="of planted errors, or of pruning"
     )
+    parser.add_argument("--study", type=Path, help="folder of a study, for aquarium or bccd")
     parser.add_argument("--judges", type=int, default=1, help="on each image, of planted errors")
     parser.add_argument("--al-quality", type=Path, help="result file of tools/bench/al_quality.py")
     parser.add_argument("--strategy", default="trustset", help="label of the arm in that file")
@@ -157,6 +162,8 @@ def transfer(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Two detectors, each trained on one half with planted errors, judge the other half."""
     study = load_config(SimulateConfig, ROOT / "configs" / "bench" / f"{name}.yaml")
     dataset = build_dataset(study.pool)
+    if args.study is not None:
+        return _of_study(study, dataset, args)
     if args.images:
         chosen = generator(0, "images").permutation(len(dataset))[: args.images]
         dataset = dataset.take(np.sort(chosen))
@@ -172,6 +179,52 @@ def transfer(name: str, args: argparse.Namespace) -> dict[str, Any]:
             result["planted"].append({"seed": seed, **said})
         if "trust" not in result:
             result |= _trust_of_halves(judges[0], truth, names)
+    return result
+
+
+def _of_study(study: SimulateConfig, dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
+    """The start models of a study judge what none of them was trained on."""
+    truth, names = _truth(dataset), dataset.class_names
+    judges = []
+    for folder in sorted((args.study / "initial").glob("seed-*")):
+        ids = json.loads((folder / "labeled.json").read_text("utf-8"))
+        saw = np.zeros(len(dataset), dtype=bool)
+        saw[dataset.index_of(ids)] = True
+        config = detector_config(study.training, DetectorConfig(), folder / "weights.pt")
+        judges.append(Judge(_score(dataset, config, args).seen, saw))
+    unseen = np.flatnonzero(np.all([judge.honest for judge in judges], axis=0))
+    result: dict[str, Any] = {
+        "images": len(unseen),
+        "trained_on_images": [int((~judge.honest).sum()) for judge in judges],
+        "steps": study.training.steps,
+        "trust": {},
+        "across": {},
+        "planted": [],
+    }
+    parts = [judge.detections.take(unseen.tolist()) for judge in judges]
+    held = truth.take(unseen)
+    for number, (judge, seen) in enumerate(zip(judges, parts, strict=True)):
+        labelled = np.flatnonzero(~judge.honest)
+        known = Scored(judge.detections.take(labelled.tolist()), truth.take(labelled), names)
+        pool = Scored(seen, held, names)
+        rows = _rows(pool)[1]
+        result["trust"][f"start {number}"] = rate_trust(rows, names)
+        if _rows(known)[1].enough:
+            result["across"][f"labelled {number}"] = _across(_rows(known)[1], rows)
+        halves = generator(0, "halves").permutation(len(unseen)) % 2
+        one, other = (
+            Scored(seen.take(part.tolist()), held.take(part), names)
+            for part in (np.flatnonzero(halves == 0), np.flatnonzero(halves == 1))
+        )
+        result["across"][f"held out {number}"] = {
+            **_across(_rows(one)[1], _rows(other)[1]),
+            **_supply(one, other),
+        }
+    for seed in args.seeds:
+        wrong, planted = plant_errors(held, len(names), 0.05, generator(seed, "planted"))
+        for number in sorted({1, len(judges)}):
+            said = [Judge(seen, np.zeros(len(unseen), dtype=bool)) for seen in parts[:number]]
+            result["planted"].append({"seed": seed, **_rate_list(said, wrong, planted)})
     return result
 
 
