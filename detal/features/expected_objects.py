@@ -17,7 +17,7 @@ from torch import Tensor
 
 from detal.structures import Detections
 
-__all__ = ["Bundles", "Informativeness", "expected_objects", "sum_by_class"]
+__all__ = ["Bundles", "Informativeness", "expected_objects", "sum_amounts"]
 
 Informativeness = Literal["entropy", "none"]
 
@@ -82,42 +82,47 @@ def expected_objects(
         score = _scores(detections, calibrate)
         return score if informativeness == "none" else score * _binary_entropy(score)
 
-    return sum_by_class(chunks, num_images=num_images, weigh=weigh)
+    return sum_amounts(
+        ((index, detections, weigh(detections)) for index, detections in chunks),
+        num_images=num_images,
+    )
 
 
-def sum_by_class(
-    chunks: Iterable[tuple[NDArray[np.int64], Detections]],
-    *,
-    num_images: int,
-    weigh: Callable[[Detections], Tensor],
+def sum_amounts(
+    chunks: Iterable[tuple[NDArray[np.int64], Detections, Tensor]], *, num_images: int
 ) -> Bundles:
     """Sum what each detection counts by image and class.
 
     Args:
-        chunks: Index (B,) and detections of B images at a time, each image once.
+        chunks: Index (B,), detections and amounts of B images at a time, each image once; of each
+            detection the objects of its own class that it counts as (N,), or of each class (N, C).
         num_images: P.
-        weigh: From detections to the (N,) objects that each counts as.
     """
-    parts: list[tuple[NDArray[np.int64], ...]] = []
-    amounts: list[NDArray[np.float64]] = [np.zeros(0)]
-    for index, detections in chunks:
-        if detections.num_boxes == 0:
-            continue
-        image = index[detections.image_index.cpu().numpy()]
-        cell = image * detections.num_classes + detections.labels.cpu().numpy()
-        cells, place = np.unique(cell, return_inverse=True)
-        total = np.bincount(place, weights=weigh(detections).cpu().numpy())
-        amounts.append(total.astype(np.float64))
-        parts.append((cells // detections.num_classes, cells % detections.num_classes))
-    images = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-    labels = np.concatenate([np.zeros(0, np.int64), *(part[1] for part in parts)])
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for index, detections, weights in chunks:
+        if detections.num_boxes:
+            row, labels, amounts = _totals(detections, weights.double())
+            parts.append((index[row], labels, amounts))
+    images, labels, amounts = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(images, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(images, minlength=num_images))])
-    return Bundles(
-        offsets=offsets.astype(np.int64),
-        labels=labels[order],
-        amounts=np.concatenate(amounts)[order],
-    )
+    return Bundles(offsets=offsets.astype(np.int64), labels=labels[order], amounts=amounts[order])
+
+
+def _totals(
+    detections: Detections, weights: Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Image 0..B-1, class and sum of the weights of each pair that occurs, by image and class."""
+    classes = detections.num_classes
+    if weights.ndim == 2:
+        total = weights.new_zeros(len(detections), classes)
+        total.index_add_(0, detections.image_index, weights)
+        image, label = (part.cpu().numpy() for part in total.nonzero(as_tuple=True))
+        return image, label, total[total != 0].cpu().numpy()
+    cell = detections.image_index * classes + detections.labels
+    cells, place = np.unique(cell.cpu().numpy(), return_inverse=True)
+    amounts = np.bincount(place, weights=weights.cpu().numpy())
+    return cells // classes, cells % classes, amounts.astype(np.float64)
 
 
 def _scores(detections: Detections, calibrate: Callable[[Tensor], Tensor] | None) -> Tensor:

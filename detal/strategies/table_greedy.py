@@ -15,7 +15,7 @@ from detal.strategies.candidates import Candidates
 from detal.strategies.fill import Choice, Order
 from detal.strategies.lazy import LazyQueue
 from detal.strategies.strategy import MeasureSelector, Needs
-from detal.strategies.trust import trusted_objects
+from detal.strategies.trust import expect_objects
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 
@@ -126,7 +126,7 @@ def _objects(
     rng: np.random.Generator,
 ) -> Bundles:
     if informativeness == "trust":
-        return trusted_objects(candidates, rng=rng)
+        return expect_objects(candidates, rng=rng).teaching
     return expected_objects(
         candidates.chunks(),
         num_images=len(candidates),

@@ -6,12 +6,17 @@ For the strategy `trustset`, and as a term for tables and agents. P candidates.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detal.errors import ConfigError
-from detal.features.expected_objects import Bundles, expected_objects, sum_by_class
+from detal.features.expected_objects import Bundles, expected_objects, sum_amounts
 from detal.reward import CategoryCurves
 from detal.strategies.candidates import Candidates, Labeled
 from detal.structures import Annotations, Detections
@@ -30,10 +35,12 @@ from detal.trustset import (
 )
 
 __all__ = [
+    "Expected",
+    "Trust",
+    "expect_objects",
     "fit_trust_of",
     "membership_where_known",
     "trust_of_candidates",
-    "trusted_objects",
     "trusted_share",
 ]
 
@@ -43,13 +50,38 @@ _DEFAULTS = TrustSetOptions()
 _LEAST_BOXES = 1e-9
 
 
+class Trust(NamedTuple):
+    """What detections of the pool are worth, learned where objects are known.
+
+    Attributes:
+        trusted: Which of them found an object of the TrustSet.
+        found: Which of them found an object at all.
+    """
+
+    trusted: TrustModel
+    found: TrustModel
+
+
+class Expected(NamedTuple):
+    """What the candidates hold.
+
+    Attributes:
+        teaching: Expected objects by image and class, weighted by what they would teach; in units
+            of an average labelled object of the class.
+        boxes: (P,) expected objects, >= 0.
+    """
+
+    teaching: Bundles
+    boxes: NDArray[np.float64]
+
+
 def fit_trust_of(
     candidates: Candidates,
     *,
     rng: np.random.Generator,
     options: TrustSetOptions = _DEFAULTS,
     curves: CategoryCurves | None = None,
-) -> TrustModel | None:
+) -> Trust | None:
     """Fit trust on what is labelled beside the candidates.
 
     On the reference set where there is one: the detector was not trained on it, so its scores are
@@ -63,22 +95,23 @@ def fit_trust_of(
         curves: For ``balance: slope``; prior curves by default.
 
     Returns:
-        The model, or None (with a warning) if there are too few objects to learn from.
+        The models, or None (with a warning) if there are too few objects to learn from.
 
     Raises:
         ConfigError: If nothing is labelled.
     """
     _, seen, truth = _known(candidates)
     trust_set = _trust_set(candidates, seen, truth, options=options, curves=curves)
-    rows = training_rows(seen, truth, trust_set, rng=rng)
-    if not rows.enough:
+    trusted = training_rows(seen, truth, trust_set, rng=rng)
+    if not trusted.enough:
         log.warning(
             "too few labelled objects are found to learn trust from (%d of the TrustSet): "
             "scores, weighted by their entropy, stand in for it",
             int(trust_set.member.sum()),
         )
         return None
-    return fit_trust(rows)
+    found = training_rows(seen, truth, replace(trust_set, member=~truth.is_crowd), rng=rng)
+    return Trust(fit_trust(trusted), fit_trust(found))
 
 
 def _trust_set(
@@ -127,35 +160,60 @@ def trusted_share(
     candidates: Candidates, *, rng: np.random.Generator, options: TrustSetOptions = _DEFAULTS
 ) -> NDArray[np.float64]:
     """(P,) share in 0..1 of the objects expected in each candidate that teach."""
-    trusted = trust_of_candidates(candidates, rng=rng, options=options)
-    return np.clip(trusted / np.maximum(candidates.expected_boxes, _LEAST_BOXES), 0, 1)
+    expected = expect_objects(candidates, rng=rng, options=options)
+    total = _by_image(expected.teaching)
+    return np.clip(total / np.maximum(expected.boxes, _LEAST_BOXES), 0, 1)
 
 
-def trusted_objects(
+def expect_objects(
     candidates: Candidates,
     *,
     rng: np.random.Generator,
     options: TrustSetOptions = _DEFAULTS,
     curves: CategoryCurves | None = None,
-) -> Bundles:
-    """Expected objects that teach, by image and class: the summed trust of the detections.
+) -> Expected:
+    """What the candidates hold and would teach, as far as the labelled objects tell.
 
-    Arguments and errors as in `fit_trust_of`.
+    Of a class of which n objects are labelled, an object counts as a part n / (n + onset) by trust
+    and for the rest as the object that it is: as long as there are few, all teach, and which are
+    hard is hardly known; the more there are, the more only those of the TrustSet do (as of scarce
+    and abundant data in Sorscher et al., "Beyond neural scaling laws", NeurIPS 2022). Arguments and
+    errors as in `fit_trust_of`.
 
     Raises:
         DataError: If what trust is read off is not a number, naming the image.
     """
-    model = fit_trust_of(candidates, rng=rng, options=options, curves=curves)
-    if model is None:
-        bundles = expected_objects(
+    curves = curves or CategoryCurves.prior(len(candidates.class_names))
+    models = fit_trust_of(candidates, rng=rng, options=options, curves=curves)
+    if models is None:
+        teaching = expected_objects(
             candidates.chunks(), num_images=len(candidates), informativeness="entropy"
         )
+        boxes = candidates.expected_boxes
     else:
-        bundles = sum_by_class(candidates.chunks(), num_images=len(candidates), weigh=model)
+        counts = torch.from_numpy(candidates.labeled.class_counts).double()
+        teaching, boxes = _read(candidates, models, counts / (counts + curves.onset))
     bad = np.zeros(len(candidates), dtype=bool)
-    bad[_image_of(bundles)[~np.isfinite(bundles.amounts)]] = True
+    bad[_image_of(teaching)[~np.isfinite(teaching.amounts)]] = True
     candidates.refuse(bad, "trust must be a number; NaN or infinity was found")
-    return bundles
+    return Expected(teaching, boxes)
+
+
+def _read(
+    candidates: Candidates, models: Trust, by_trust: Tensor
+) -> tuple[Bundles, NDArray[np.float64]]:
+    """Teaching objects and boxes of the candidates; ``by_trust`` (C,) in [0, 1]."""
+    boxes = np.zeros(len(candidates))
+
+    def amounts() -> Iterator[tuple[NDArray[np.int64], Detections, Tensor]]:
+        for index, detections in candidates.chunks():
+            found = models.found.objects(detections)
+            total = found.new_zeros(len(detections))
+            boxes[index] = total.index_add_(0, detections.image_index, found.sum(dim=1)).numpy()
+            trusted = models.trusted.objects(detections)
+            yield index, detections, (1 - by_trust) * found + by_trust * trusted
+
+    return sum_amounts(amounts(), num_images=len(candidates)), boxes
 
 
 def trust_of_candidates(
@@ -164,9 +222,12 @@ def trust_of_candidates(
     rng: np.random.Generator,
     options: TrustSetOptions = _DEFAULTS,
 ) -> NDArray[np.float64]:
-    """(P,) objects that teach, expected in each candidate, >= 0; see `trusted_objects`."""
-    bundles = trusted_objects(candidates, rng=rng, options=options)
-    total = np.bincount(_image_of(bundles), weights=bundles.amounts, minlength=len(candidates))
+    """(P,) objects that teach, expected in each candidate, >= 0; see `expect_objects`."""
+    return _by_image(expect_objects(candidates, rng=rng, options=options).teaching)
+
+
+def _by_image(bundles: Bundles) -> NDArray[np.float64]:
+    total = np.bincount(_image_of(bundles), weights=bundles.amounts, minlength=len(bundles))
     return np.asarray(total, dtype=np.float64)
 
 

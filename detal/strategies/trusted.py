@@ -25,7 +25,7 @@ from detal.strategies.quotas import (
     tell_shortage,
 )
 from detal.strategies.strategy import MeasureSelector
-from detal.strategies.trust import trusted_objects
+from detal.strategies.trust import Expected, expect_objects
 from detal.strategies.weighting import ClassWeights, check_class_weights, weights_by_label
 from detal.structures import Budget
 from detal.trustset import Balance, TrustSetOptions
@@ -86,12 +86,12 @@ def trustset(
         wanted = candidates.image_features is not None if redundancy is None else redundancy
         features = candidates.require_features("trustset") if wanted else None
         curves = CategoryCurves.prior(len(names)) if fitted is None else fitted.for_classes(names)
-        bundles = trusted_objects(candidates, rng=rng, options=options, curves=curves)
+        expected = expect_objects(candidates, rng=rng, options=options, curves=curves)
         weights = weights_by_label(candidates, class_weights)
         plan = _plan(
             candidates,
             budget,
-            bundles,
+            expected,
             curves,
             weights=np.ones(len(names)) if weights is None else weights.double().numpy(),
             given=given,
@@ -99,8 +99,8 @@ def trustset(
         novelty = None
         if features is not None:
             novelty = Novelty(features, candidates.labeled.image_features, rng)
-        batch = _Batch(bundles, plan, novelty)
-        costs, order = budget.costs(candidates.expected_boxes), rng.permutation(len(candidates))
+        batch = _Batch(expected.teaching, plan, novelty)
+        costs, order = budget.costs(expected.boxes), rng.permutation(len(candidates))
         queue = LazyQueue(batch.gains, costs=costs, order=order)
         try:
             while (index := queue.best()) >= 0:
@@ -146,15 +146,15 @@ class _Plan:
 def _plan(
     candidates: Candidates,
     budget: Budget,
-    bundles: Bundles,
+    expected: Expected,
     curves: CategoryCurves,
     *,
     weights: Floats,
     given: dict[str, tuple[float, bool]] | None,
 ) -> _Plan:
     names = candidates.class_names
-    supply = bundles.supply(len(names))
-    bought = _most_bought(candidates, budget, bundles)
+    supply = expected.teaching.supply(len(names))
+    bought = _most_bought(budget, expected)
     counts = candidates.labeled.class_counts
     free = weights.copy()
     asked = np.zeros(len(names))
@@ -168,12 +168,20 @@ def _plan(
         curves, counts, max(bought - met.sum(), 0.0), weights=free, supply=supply
     )
     tell_shortage(wanted, supply, bought, names, asked=given is not None)
-    return _Plan(curves, counts.astype(np.float64), weights / len(names), supply, wanted, quota)
+    return _Plan(
+        curves,
+        counts.astype(np.float64),
+        weights=weights / len(names),
+        supply=supply,
+        wanted=wanted,
+        quota=quota,
+    )
 
 
-def _most_bought(candidates: Candidates, budget: Budget, bundles: Bundles) -> float:
+def _most_bought(budget: Budget, expected: Expected) -> float:
     """Most objects that teach which the budget buys: of the images with most of them per cost."""
-    costs = np.maximum(budget.costs(candidates.expected_boxes), _LEAST_COST)
+    costs = np.maximum(budget.costs(expected.boxes), _LEAST_COST)
+    bundles = expected.teaching
     image = np.repeat(np.arange(len(bundles)), np.diff(bundles.offsets))
     trust = np.bincount(image, weights=bundles.amounts, minlength=len(costs))
     order = np.argsort(-trust / costs, kind="stable")

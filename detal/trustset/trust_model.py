@@ -29,7 +29,8 @@ Flags = NDArray[np.bool_]
 _FEWEST = 5
 _FOLDS = 5
 _DEVIATIONS = (0.1, 0.3, 1.0)
-_ITERATIONS = 100
+_COMMON_DEVIATION = 10.0
+_ITERATIONS = 50
 _DECIMALS = 9
 _SMALLEST = 1e-6
 
@@ -43,12 +44,16 @@ class Rows:
         target: (N,) bool.
         used: (N,) bool, False on crowds, which say nothing.
         fold: (N,) 0..K-1; detections of one image (or sequence) share one.
+        found: (N,) int64 class of the object that each detection found, or -1.
+        per_member: (C,) float64 labelled objects for each trusted one that was found.
     """
 
     detections: Detections
     target: Tensor
     used: Tensor
     fold: Tensor
+    found: Tensor
+    per_member: Tensor
 
     @property
     def enough(self) -> bool:
@@ -65,17 +70,32 @@ class TrustModel:
         observables: From detections to rows.
         weight: (F,) float64.
         intercept: (C,) float64; a class with few detections follows the others.
+        taken_for: (C, C) float64 what the trusted objects are that a detector takes for each class:
+            shares of the true classes, which add up to 1.
+        per_member: (C,) float64 labelled objects for each trusted one that was found.
     """
 
     observables: Observables
     weight: Tensor
     intercept: Tensor
+    taken_for: Tensor
+    per_member: Tensor
 
     def __call__(self, detections: Detections) -> Tensor:
         """(N,) float64 trust of each detection, in [0, 1]."""
         logit = self.observables(detections) @ self.weight + self.intercept[detections.labels]
         # Equal detections get equal trust, in whatever chunk they come.
         return logit.sigmoid().round(decimals=_DECIMALS)
+
+    def objects(self, detections: Detections) -> Tensor:
+        """(N, C) float64 objects of each true class that a detection is expected to be worth.
+
+        Trust goes to the classes of the objects that detections of its class found, not to the
+        class that the detector says: what a weak detector takes for a rare class is mostly another.
+        It is counted in labelled objects of average worth, so that over images like the labelled
+        ones it adds up to the objects there, whatever share of a class is trusted.
+        """
+        return self(detections)[:, None] * (self.taken_for * self.per_member)[detections.labels]
 
 
 def training_rows(
@@ -101,7 +121,24 @@ def training_rows(
     names, place = np.unique(group, return_inverse=True)
     fold_of = rng.permutation(len(names)) % _FOLDS
     fold = torch.from_numpy(fold_of[place])[detections.image_index]
-    return Rows(detections, member[matches.truth], ~matches.ignored, fold)
+    target = member[matches.truth]
+    return Rows(
+        detections,
+        target=target,
+        used=~matches.ignored,
+        fold=fold,
+        found=matches.label,
+        per_member=_per_member(
+            annotations.class_counts(detections.num_classes), matches.label[target]
+        ),
+    )
+
+
+def _per_member(objects: NDArray[np.int64], members: Tensor) -> Tensor:
+    """(C,) objects for each one of the class among ``members``, drawn to the share of them all."""
+    number = torch.bincount(members, minlength=len(objects))
+    share = len(members) / max(int(objects.sum()), 1)
+    return (torch.from_numpy(objects) + 1) / (number + max(share, _SMALLEST)).double()
 
 
 def fit_trust(rows: Rows, *, only: tuple[str, ...] = ()) -> TrustModel:
@@ -117,7 +154,7 @@ def fit_trust(rows: Rows, *, only: tuple[str, ...] = ()) -> TrustModel:
     observables = fit_observables(rows.detections, only=only)
     design = observables(rows.detections)
     weight, intercept = _fit_best(rows, design, rows.used)
-    return TrustModel(observables, weight, intercept)
+    return TrustModel(observables, weight, intercept, _taken_for(rows), rows.per_member)
 
 
 def rate_trust(rows: Rows, class_names: tuple[str, ...]) -> dict[str, Any]:
@@ -149,6 +186,15 @@ def rate_trust(rows: Rows, class_names: tuple[str, ...]) -> dict[str, Any]:
     classes = {name: figures(used & (labels == label)) for label, name in enumerate(class_names)}
     pooled = {**figures(used), "reliability": reliability(probs[used], truth[used])}
     return {"pooled": pooled, "classes": classes}
+
+
+def _taken_for(rows: Rows) -> Tensor:
+    """(C, C) shares of the true classes; one object of the class said is taken for granted."""
+    counts = torch.eye(rows.detections.num_classes, dtype=torch.float64)
+    trusted = rows.target & rows.used
+    pairs = (rows.detections.labels[trusted], rows.found[trusted])
+    counts.index_put_(pairs, counts.new_ones(()), accumulate=True)
+    return counts / counts.sum(dim=1, keepdim=True)
 
 
 def _number(value: float) -> float | None:
@@ -191,22 +237,41 @@ def _predict(rows: Rows, design: Tensor, which: Tensor, fitted: tuple[Tensor, Te
 
 
 def _fit(rows: Rows, design: Tensor, used: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
-    """Most probable weights (F,) and intercepts (C,) on the detections ``used`` (N,); convex."""
-    x, y = design[used], rows.target[used].double()
-    label = rows.detections.labels[used]
-    columns, classes = x.shape[1], rows.detections.num_classes
-    # Weights, common intercept, what each class's differs from it by.
-    values = x.new_zeros(columns + 1 + classes, requires_grad=True)
-    optimiser = torch.optim.LBFGS([values], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    """Most probable weights (F,) and intercepts (C,) on the detections ``used`` (N,); convex.
 
-    def loss() -> Tensor:
-        z = x @ values[:columns] + values[columns] + values[columns + 1 :][label]
-        prior = (values[:columns] / deviation).square().sum() + values[columns + 1 :].square().sum()
-        total: Tensor = (softplus(z) - y * z).sum() + prior / 2
-        (values.grad,) = torch.autograd.grad(total, values)
-        return total
+    Newton's method; as the class intercepts do not touch each other, a step is a system of F + 1
+    equations for any number of classes.
+    """
+    x = torch.cat([design[used], design.new_ones(int(used.sum()), 1)], dim=1)  # (n, F + 1)
+    y, label = rows.target[used].double(), rows.detections.labels[used]
+    held = torch.full_like(x[:0].sum(dim=0), deviation**-2)
+    held[-1] = _COMMON_DEVIATION**-2
+    # Weights and common intercept (F + 1,), what each class's intercept differs from it by (C,).
+    shared, own = x.new_zeros(x.shape[1]), x.new_zeros(rows.detections.num_classes)
 
-    with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
-    fitted = values.detach()
-    return fitted[:columns], fitted[columns] + fitted[columns + 1 :]
+    def loss(shared: Tensor, own: Tensor) -> float:
+        z = x @ shared + own[label]
+        prior = (held * shared.square()).sum() + own.square().sum()
+        return float((softplus(z) - y * z).sum() + prior / 2)
+
+    value = loss(shared, own)
+    for _ in range(_ITERATIONS):
+        p = (x @ shared + own[label]).sigmoid()
+        weight = p * (1 - p)
+        slope = x.T @ (p - y) + held * shared
+        slope_own = own.index_add(0, label, p - y)
+        curved = torch.ones_like(own).index_add_(0, label, weight)
+        cross = own.new_zeros(len(own), x.shape[1]).index_add_(0, label, x * weight[:, None])
+        ratio = cross / curved[:, None]
+        hessian = (x * weight[:, None]).T @ x + held.diag() - cross.T @ ratio
+        step = torch.linalg.solve(hessian, slope - ratio.T @ slope_own)
+        step_own = slope_own / curved - ratio @ step
+        drop = float(slope @ step + slope_own @ step_own)
+        size = 1.0
+        while loss(shared - size * step, own - size * step_own) > value and size > _SMALLEST:
+            size /= 2
+        shared, own = shared - size * step, own - size * step_own
+        value = loss(shared, own)
+        if drop < _SMALLEST**2:
+            break
+    return shared[:-1], shared[-1] + own

@@ -91,6 +91,16 @@ def test_no_features_no_map(tmp_path: Path) -> None:
     assert "no image features" in view.notices[0]
 
 
+def test_quotas_that_cannot_be_met_are_told(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    told = "the pool does not hold the quota of <b>cat</b> (about 1 of 9)"
+    (folder / "run.json").write_text(json.dumps({**record, "notes": [told]}), encoding="utf-8")
+    assert run_view(read_run(folder)).notices == [told]
+    page = write_run_report(folder).read_text(encoding="utf-8")
+    assert "the pool does not hold the quota of &lt;b&gt;cat&lt;/b&gt; (about 1 of 9)" in page
+
+
 def test_one_image_and_no_box(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", count=1, reserve=0)
     assert "1 image to label next" in write_run_report(folder).read_text(encoding="utf-8")

@@ -103,11 +103,17 @@ def test_a_reference_set_is_scored_and_counted(demo: Path) -> None:
 
 
 def test_another_strategy_needs_no_inference(demo: Path) -> None:
-    result = run("--config", CONFIG, "strategy=core_set", f"output={demo / 'other'}", "--json")
+    result = run(
+        *("--config", CONFIG, "strategy=class_quota", "strategy.quotas={eight: 500}"),
+        *(f"output={demo / 'other'}", "--json"),
+    )
     assert result.returncode == 0, result.stderr
     record = json.loads(result.stdout)
     assert record["timings"]["scored_now"] == 0
     assert record["timings"]["read_from_store"] > 100
+    assert record["notes"][0].startswith("quotas add up to 500 objects")
+    assert record["notes"][1].startswith("the pool does not hold the quota of eight (about")
+    assert json.loads((demo / "other" / "run.json").read_text())["notes"] == record["notes"]
 
 
 def test_what_a_strategy_says_is_shown_and_kept(demo: Path) -> None:

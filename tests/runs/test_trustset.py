@@ -96,6 +96,10 @@ def test_variants_of_a_table_judge_where_they_were_not_trained(tmp_path: Path) -
     assert [path.name for one in trained for path in one.early] == ["20.pt", "20.pt"]
     with pytest.raises(ConfigError, match="found none in"):
         judges._variants(tmp_path, dataset)
+    for name in ("50", "100"):  # as before variants told their images and kept early steps
+        (table / "variants" / name / "point.json").write_text(json.dumps({"ap": [0.5]}))
+    with pytest.raises(ConfigError, match=r"variants that tell what they were trained on.* anew"):
+        judges._variants(table, dataset)
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from detal.errors import ConfigError
 from detal.features.expected_objects import expected_objects
 from detal.reward import CategoryCurves
 from detal.strategies import Candidates, Labeled, make_strategy
-from detal.strategies.trust import fit_trust_of, trust_of_candidates, trusted_objects
+from detal.strategies.trust import expect_objects, fit_trust_of, trust_of_candidates
 from detal.structures import Budget
 from tests.strategies.factories import pool_of, random_pool, with_details
 from tests.trustset.factories import labels_of, seen_of
@@ -32,6 +32,23 @@ def labeled_world(images: int = 60) -> Labeled:
     )
     truth = labels_of([[(SMALL, 0)] if i % 2 else [(LARGE, 0)] for i in range(images)])
     detections = with_details(seen)
+    return Labeled(
+        class_counts=truth.class_counts(3), detections=lambda: detections, annotations=truth
+    )
+
+
+def known_classes(classes: tuple[int, ...], images: int = 60) -> Labeled:
+    """Small objects are hard (half a score), large ones easy; each is taken for what it is."""
+    labels = [classes[i // 2 % len(classes)] for i in range(images)]
+
+    def probs(label: int, score: float) -> list[float]:
+        return [score if c == label else 0.01 for c in range(3)]
+
+    kinds = [(SMALL, DOUBT) if i % 2 else (LARGE, SURE) for i in range(images)]
+    detections = with_details(
+        seen_of([[(b, probs(c, p))] for c, (b, p) in zip(labels, kinds, strict=True)])
+    )
+    truth = labels_of([[(b, c)] for c, (b, _) in zip(labels, kinds, strict=True)])
     return Labeled(
         class_counts=truth.class_counts(3), detections=lambda: detections, annotations=truth
     )
@@ -56,9 +73,42 @@ def test_what_looks_like_the_hard_objects_is_trusted(rng: np.random.Generator) -
     assert hard > 0.7
     assert easy < 0.3
     assert empty == 0
-    bundles = trusted_objects(candidates, rng=rng)
-    assert bundles.labels.tolist() == [0, 1]
-    assert bundles.amounts == pytest.approx([easy, hard])
+    expected = expect_objects(candidates, rng=rng)
+    bundles = expected.teaching
+    assert bundles.labels.tolist() == [0, 0, 1]
+    # What the detector takes for class 1 was of class 0 thirty times of thirty.
+    assert bundles.amounts[1] > 30 * bundles.amounts[2]
+    assert bundles.amounts.sum() == pytest.approx(easy + hard)
+    assert expected.boxes == pytest.approx([1, 1, 0], abs=0.05)
+
+
+def test_objects_add_up_to_what_is_there(rng: np.random.Generator) -> None:
+    """Half of the objects of class 1 are never found, and two of three boxes are nothing."""
+    found, nothing = (SMALL, [0.01, 0.3, 0.01]), (LARGE, [0.01, 0.1, 0.01])
+    seen = seen_of([[found, nothing, nothing]] * 60)
+    truth = labels_of([[(SMALL, 1), ((80.0, 80.0, 99.0, 99.0), 1)]] * 60)
+    labeled = Labeled(
+        class_counts=truth.class_counts(3), detections=lambda: seen, annotations=truth
+    )
+    pool = [[found, nothing, nothing]] * 20
+    candidates = Candidates.from_detections(
+        [f"{i:02d}" for i in range(20)],
+        seen_of(pool),
+        class_names=("a", "b", "c"),
+        labeled=labeled,
+    )
+    expected = expect_objects(candidates, rng=rng)
+    assert candidates.expected_boxes.sum() == pytest.approx(10)
+    assert expected.boxes.sum() == pytest.approx(40, rel=0.1)
+    assert expected.teaching.supply(3)[1] == pytest.approx(40, rel=0.1)
+
+
+def test_the_fewer_are_labelled_the_less_hardness_counts(rng: np.random.Generator) -> None:
+    many = labeled_world()
+    few = replace(many, class_counts=np.array([0, 0, 0]))
+    amounts = [trust_of_candidates(pool_with(IMAGES, one), rng=rng) for one in (many, few)]
+    assert amounts[0][1] > 5 * amounts[0][0]
+    assert amounts[1][1] == pytest.approx(amounts[1][0], rel=0.05)
 
 
 def test_the_reference_set_comes_first(rng: np.random.Generator) -> None:
@@ -78,8 +128,9 @@ def test_the_reference_set_comes_first(rng: np.random.Generator) -> None:
     assert model is not None
     without = fit_trust_of(candidates, rng=rng)
     assert without is not None
-    size = model.observables.names.index("size")
-    assert model.weight[size] > 0 > without.weight[without.observables.names.index("size")]
+    size = model.trusted.observables.names.index("size")
+    assert without.trusted.observables.names[size] == "size"
+    assert model.trusted.weight[size] > 0 > without.trusted.weight[size]
 
 
 def test_too_little_to_learn_from_falls_back_with_a_warning(
@@ -87,7 +138,7 @@ def test_too_little_to_learn_from_falls_back_with_a_warning(
 ) -> None:
     candidates = pool_with(IMAGES, labeled_world(4))
     with caplog.at_level(logging.WARNING):
-        bundles = trusted_objects(candidates, rng=rng)
+        bundles = expect_objects(candidates, rng=rng).teaching
     assert "too few labelled objects are found to learn trust from" in caplog.text
     plain = expected_objects(candidates.chunks(), num_images=3, informativeness="entropy")
     assert bundles.amounts == pytest.approx(plain.amounts)
@@ -117,19 +168,24 @@ def test_hard_objects_are_chosen(name: str) -> None:
 def test_reasons_name_the_quota_and_what_the_pool_lacks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    candidates = pool_with(IMAGES * 3, labeled_world())
+    images = [[(LARGE, [SURE, 0.01, 0.01])], [(SMALL, [0.01, DOUBT, 0.01])], []]
+    candidates = pool_with(images * 3, known_classes((0, 1)))
     strategy = make_strategy("trustset", quotas={"class1": 50})
     with caplog.at_level(logging.INFO):
         chosen = strategy.query(candidates, budget=Budget(3), rng=np.random.default_rng(0))
-    assert chosen.reasons[0].startswith("about 0.")
+    assert chosen.reasons[0].startswith("about 1.")
     assert "class1 like those that teach, quota 0 of" in chosen.reasons[0]
     assert "(wanted 50, more than the pool holds)" in chosen.reasons[0]
     assert "the pool does not hold the quota of class1" in caplog.text
+    adds_up, pool, filled = (record.getMessage() for record in caplog.records)
+    assert adds_up.startswith("quotas add up to 50 objects")
+    assert pool.startswith("the pool does not hold the quota of class1 (about")
+    assert filled.startswith("quotas not filled, in expected objects: class1 ")
 
 
 def test_a_class_that_matters_more_is_chosen_first() -> None:
     images = [[(SMALL, [0.01, DOUBT, 0.01])], [(SMALL, [0.01, 0.01, DOUBT])]] * 4
-    candidates = pool_with(images, labeled_world())
+    candidates = pool_with(images, known_classes((1, 2)))
 
     def first(**options) -> set[int]:
         chosen = make_strategy("trustset", **options).query(
@@ -169,7 +225,7 @@ def test_options_out_of_range(options, message) -> None:
 def test_balance_by_slope_and_a_softmax_detector(rng: np.random.Generator) -> None:
     pool = random_pool(30, labeled=40)
     curves = CategoryCurves.prior(3)
-    assert trusted_objects(pool, rng=rng, curves=curves).supply(3).sum() > 0
+    assert expect_objects(pool, rng=rng, curves=curves).teaching.supply(3).sum() > 0
     chosen = make_strategy("trustset", balance="slope").query(pool, budget=Budget(5), rng=rng)
     assert len(chosen) == 5
     softmax = seen_of(IMAGES * 4, kind="softmax")

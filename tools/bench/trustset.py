@@ -1,14 +1,19 @@
 """What the TrustSet is worth: does trust rank and calibrate, are planted errors found?
 
     python tools/bench/trustset.py sandbox                # the embedded checkpoint, no training
-    python tools/bench/trustset.py aquarium bccd dirty    # trains two folds of --steps each
-    python tools/bench/trustset.py pruning --seeds 0 1 2  # trains 1 + 6 detectors per seed
+    python tools/bench/trustset.py aquarium bccd --seeds 0 1 2   # trains two folds for each seed
+    python tools/bench/trustset.py aquarium --study runs/aquarium --seeds 0 1 2     # trains nothing
+    python tools/bench/trustset.py dirty                         # trains two folds and one more
+    python tools/bench/trustset.py pruning --seeds 0 1 2         # trains 1 + 6 detectors per seed
     python tools/bench/trustset.py gain --al-quality data/results/al_quality_sandbox.json
 
 ``sandbox``, ``dirty`` (openimages5), ``pruning`` and ``gain`` fill their parts of
 ``data/results/trustset_sandbox.json``, the others ``trustset_aquarium.json`` and
 ``trustset_bccd.json``. Trainings lie under ``--scratch``; a stopped run goes on there. Only
 ``pruning`` looks at a test split, to report on it.
+
+With ``--study``, the start models of a study of tools/bench/al_quality.py judge what they were not
+trained on.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -62,6 +68,7 @@ SHARED = ROOT.parent / "shared" / "data"
 KINDS = ("wrong class", "shifted box", "missing box")
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 FOLDS = 2
+SHARES = (0.25, 0.5, 0.75)
 
 
 class Scored(NamedTuple):
@@ -86,7 +93,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--steps", type=int, default=150, help="of each fold's training")
     parser.add_argument("--images", type=int, help="train images used of aquarium and bccd")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of pruning")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="of planted errors, or of pruning"
+    )
+    parser.add_argument("--study", type=Path, help="folder of a study, for aquarium or bccd")
+    parser.add_argument("--judges", type=int, default=1, help="on each image, of planted errors")
     parser.add_argument("--al-quality", type=Path, help="result file of tools/bench/al_quality.py")
     parser.add_argument("--strategy", default="trustset", help="label of the arm in that file")
     parser.add_argument("--entropy", default="entropy_sum", help="label of the arm compared with")
@@ -108,6 +119,9 @@ def _merge(results: Path, name: str, found: dict[str, Any]) -> None:
         whole["rare_third_gain_over_entropy"] = found.pop("gain")
     whole[name] = found
     path.write_text(json.dumps(rounded(whole), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if name == "pruning":
+        picture = results / "trustset_pruning.png"
+        pruning_figure(found).savefig(picture, dpi=110, metadata={"Software": None})
     print(path)
 
 
@@ -134,7 +148,10 @@ def sandbox(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "detector_trained_on": "seed",
         "trust": {key: rate_trust(of, names) for key, of in rows.items()},
-        "across": {key: _across(rows[key], pool) for key in ("seed", "reference")},
+        "across": {
+            key: {**_across(rows[key], pool), **_supply(sets[key], sets["pool_truth"])}
+            for key in ("seed", "reference")
+        },
         "planted": [
             _planted([_honest(sets["pool_truth"])], sets["pool_truth"], seed) for seed in range(3)
         ],
@@ -145,50 +162,174 @@ def transfer(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Two detectors, each trained on one half with planted errors, judge the other half."""
     study = load_config(SimulateConfig, ROOT / "configs" / "bench" / f"{name}.yaml")
     dataset = build_dataset(study.pool)
+    if args.study is not None:
+        return _of_study(study, dataset, args)
     if args.images:
         chosen = generator(0, "images").permutation(len(dataset))[: args.images]
         dataset = dataset.take(np.sort(chosen))
-    rng = generator(0, "planted")
-    wrong, planted = plant_errors(_truth(dataset), len(dataset.class_names), 0.05, rng)
     training = study.training.model_copy(update={"steps": args.steps})
-    judges = _fold_judges(_with(dataset, wrong), training, args, name)
-    names = dataset.class_names
-    first = judges[0]
-    halves = {"seen": np.flatnonzero(~first.honest), "unseen": np.flatnonzero(first.honest)}
-    truth = _truth(dataset)
-    rows = {
-        key: _rows(Scored(first.detections.take(part.tolist()), truth.take(part), names))[1]
+    truth, names = _truth(dataset), dataset.class_names
+    result: dict[str, Any] = {"images": len(dataset), "steps": args.steps, "planted": []}
+    for seed in args.seeds:
+        wrong, planted = plant_errors(truth, len(names), 0.05, generator(seed, "planted"))
+        key = f"{name}/{seed}"
+        judges = _fold_judges(_with(dataset, wrong), training, args, key, number=args.judges)
+        for number in sorted({1, args.judges}):
+            said = _rate_list(judges[: FOLDS * number], wrong, planted)
+            result["planted"].append({"seed": seed, **said})
+        if "trust" not in result:
+            result |= _trust_of_halves(judges[0], truth, names)
+    return result
+
+
+def _of_study(study: SimulateConfig, dataset: Dataset, args: argparse.Namespace) -> dict[str, Any]:
+    """The start models of a study judge what none of them was trained on."""
+    truth, names = _truth(dataset), dataset.class_names
+    judges = []
+    for folder in sorted((args.study / "initial").glob("seed-*")):
+        ids = json.loads((folder / "labeled.json").read_text("utf-8"))
+        saw = np.zeros(len(dataset), dtype=bool)
+        saw[dataset.index_of(ids)] = True
+        config = detector_config(study.training, DetectorConfig(), folder / "weights.pt")
+        judges.append(Judge(_score(dataset, config, args).seen, saw))
+    unseen = np.flatnonzero(np.all([judge.honest for judge in judges], axis=0))
+    result: dict[str, Any] = {
+        "images": len(unseen),
+        "trained_on_images": [int((~judge.honest).sum()) for judge in judges],
+        "steps": study.training.steps,
+        "trust": {},
+        "across": {},
+        "planted": [],
+    }
+    parts = [judge.detections.take(unseen.tolist()) for judge in judges]
+    held = truth.take(unseen)
+    for number, (judge, seen) in enumerate(zip(judges, parts, strict=True)):
+        labelled = np.flatnonzero(~judge.honest)
+        known = Scored(judge.detections.take(labelled.tolist()), truth.take(labelled), names)
+        pool = Scored(seen, held, names)
+        rows = _rows(pool)[1]
+        result["trust"][f"start {number}"] = rate_trust(rows, names)
+        if _rows(known)[1].enough:
+            result["across"][f"labelled {number}"] = _across(_rows(known)[1], rows)
+        halves = generator(0, "halves").permutation(len(unseen)) % 2
+        one, other = (
+            Scored(seen.take(part.tolist()), held.take(part), names)
+            for part in (np.flatnonzero(halves == 0), np.flatnonzero(halves == 1))
+        )
+        result["across"][f"held out {number}"] = {
+            **_across(_rows(one)[1], _rows(other)[1]),
+            **_supply(one, other),
+        }
+    for seed in args.seeds:
+        wrong, planted = plant_errors(held, len(names), 0.05, generator(seed, "planted"))
+        for number in sorted({1, len(judges)}):
+            said = [Judge(seen, np.zeros(len(unseen), dtype=bool)) for seen in parts[:number]]
+            result["planted"].append({"seed": seed, **_rate_list(said, wrong, planted)})
+    return result
+
+
+def _trust_of_halves(judge: Judge, truth: Annotations, names: tuple[str, ...]) -> dict[str, Any]:
+    """Trust on the half that the judge was trained on, on the other, and from one to the other."""
+    halves = {"seen": np.flatnonzero(~judge.honest), "unseen": np.flatnonzero(judge.honest)}
+    scored = {
+        key: Scored(judge.detections.take(part.tolist()), truth.take(part), names)
         for key, part in halves.items()
     }
+    rows = {key: _rows(of)[1] for key, of in scored.items()}
     return {
-        "images": len(dataset),
-        "steps": args.steps,
         "trust": {key: rate_trust(of, names) for key, of in rows.items()},
-        "across": {"seen": _across(rows["seen"], rows["unseen"])},
-        "planted": [_rate_list(judges, wrong, planted)],
+        "across": {
+            "seen": {
+                **_across(rows["seen"], rows["unseen"]),
+                **_supply(scored["seen"], scored["unseen"]),
+            }
+        },
     }
 
 
 def dirty(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Every train box of openimages5_dirty is misaligned: which are listed, out of fold?"""
+    """The train images of openimages5_dirty are turned, their boxes are not: what is listed?
+
+    By detectors that were trained on the other half of these labels, and by one that was trained on
+    photographs of COCO; of the latter also with the clean splits beside.
+    """
     study = load_config(SimulateConfig, ROOT / "configs" / "bench" / "aquarium.yaml")
     training = study.training.model_copy(update={"steps": args.steps})
-    folder = SHARED / "openimages5_dirty" / "annotations"
-    result: dict[str, Any] = {"steps": args.steps}
-    for split in ("train", "val"):
-        (path,) = sorted(folder.glob(f"*{split}*.json"))
-        dataset = open_dataset(path)
-        judges = _fold_judges(dataset, training, args, f"dirty_{split}")
-        truth = _truth(dataset)
-        result[split] = {"images": len(dataset), "objects": len(truth.labels)}
-        for threshold in THRESHOLDS:
-            listed = find_suspicious(judges, truth, threshold=threshold)
-            kinds = [str(suspicion.kind) for suspicion in listed]
-            accused = {s.object for s in listed if s.kind in ("wrong class", "shifted box")}
-            result[split][f"at_{threshold}"] = {
-                **{kind: kinds.count(kind) for kind in KINDS},
-                "share_of_objects": len(accused) / max(len(truth.labels), 1),
-            }
+    sets = {
+        split: open_dataset(
+            SHARED / "openimages5_dirty" / "annotations" / f"instances_{split}2017.json"
+        )
+        for split in ("train", "val", "test")
+    }
+    names = sets["train"].class_names
+    folds = _fold_judges(sets["train"], training, args, "dirty_train")
+    turned = training.extra | {"degrees": 45.0}
+    outside = _trained(
+        coco_of(names),
+        study.training.model_copy(update={"extra": turned}),
+        args,
+        "dirty/outside",
+        seed=0,
+    )
+    scored = {split: _score(dataset, outside, args) for split, dataset in sets.items()}
+    clean = [scored["val"], scored["test"]]
+    result: dict[str, Any] = {
+        "steps": args.steps,
+        "outside_steps": study.training.steps,
+        "out_of_fold": _listed(folds, _truth(sets["train"]), 0),
+        "outside": _listed([_honest(scored["train"])], scored["train"].truth, 0),
+    }
+    for share in (0.25, 1.0):
+        number = round(share * len(sets["train"]))
+        part = np.sort(generator(0, "dirty").permutation(len(sets["train"]))[:number])
+        turned_part = scored["train"]
+        seen = [turned_part.seen.take(part.tolist()), *(one.seen for one in clean)]
+        truth = [turned_part.truth.take(part), *(one.truth for one in clean)]
+        judge = Judge(Detections.concat(seen), np.zeros(sum(map(len, truth)), dtype=bool))
+        result[f"outside_with_clean_{share:g}"] = _listed(
+            [judge], Annotations.concat(truth), number
+        )
+    result["found"] = {
+        split: float((score_objects([_honest(one)], one.truth).found > 0).mean())
+        for split, one in scored.items()
+    }
+    return result
+
+
+def coco_of(names: tuple[str, ...]) -> Dataset:
+    """Images of coco125 with objects of the classes ``names``, and those objects only."""
+    whole = open_dataset(SHARED / "coco125" / "instances.json")
+    place = {name.lower(): label for label, name in enumerate(names)}
+    mapping = np.array([place.get(name.lower(), -1) for name in whole.class_names])
+    truth = _truth(whole).relabel(mapping)
+    rows = np.flatnonzero(np.diff(truth.offsets))
+    part = whole.take(rows)
+    return Dataset(
+        name=part.name,
+        images=part.images,
+        class_names=names,
+        category_ids=tuple(range(len(names))),
+        annotations=truth.take(rows),
+        integer_ids=part.integer_ids,
+    )
+
+
+def _listed(judges: list[Judge], truth: Annotations, dirty_images: int) -> dict[str, Any]:
+    """How many of each kind are listed, and how many of them are of the first images, the dirty."""
+    image = truth.image_index
+    result: dict[str, Any] = {"images": len(truth), "objects": len(truth.labels)}
+    if dirty_images:
+        result["share_dirty"] = float((image < dirty_images).mean())
+    for threshold in THRESHOLDS:
+        listed = [s for s in find_suspicious(judges, truth, threshold=threshold) if s.kind in KINDS]
+        accused = {s.object for s in listed if s.object >= 0}
+        at: dict[str, Any] = {kind: sum(s.kind == kind for s in listed) for kind in KINDS}
+        at["share_of_objects"] = len(accused) / max(len(truth.labels), 1)
+        if dirty_images:
+            right = sum(int(image[row]) < dirty_images for row in accused)
+            at["precision"] = right / len(accused) if accused else None
+            at["recall"] = right / max(int((image < dirty_images).sum()), 1)
+        result[f"at_{threshold}"] = at
     return result
 
 
@@ -210,7 +351,7 @@ def pruning(name: str, args: argparse.Namespace) -> dict[str, Any]:
             "trustset": np.argsort(-value, kind="stable"),
             "random": generator(seed, "pruning").permutation(len(boxes)),
         }
-        for share in (0.25, 0.5, 0.75, 1.0):
+        for share in (*SHARES, 1.0):
             for kind, order in orders.items():
                 if share == 1.0 and kind == "random":
                     continue
@@ -228,7 +369,69 @@ def pruning(name: str, args: argparse.Namespace) -> dict[str, Any]:
                         "mAP": float(np.nanmean(ap)),
                     }
                 )
-    return {"curve": curve, "training": study.training.model_dump(exclude={"backbone"})}
+    return {
+        "curve": curve,
+        "kept": {f"{share:g}": _difference(curve, share) for share in SHARES},
+        "training": study.training.model_dump(exclude={"backbone"}),
+    }
+
+
+def _difference(curve: list[dict[str, Any]], share: float) -> dict[str, Any]:
+    """Points of mAP of either kind at a share of the boxes, and the TrustSet's beyond random."""
+    by_kind = {
+        kind: np.array(
+            [100 * row["mAP"] for row in curve if row["kind"] == kind and row["share"] == share]
+        )
+        for kind in ("trustset", "random")
+    }
+    return {
+        **{kind: _with_interval(values) for kind, values in by_kind.items()},
+        "difference": _with_interval(by_kind["trustset"] - by_kind["random"]),
+    }
+
+
+def _with_interval(values: np.ndarray) -> dict[str, Any]:
+    """Mean of points of mAP by seed, with a 95 % bootstrap interval over seeds."""
+    rng = generator(0, "interval")
+    means = rng.choice(values, (10_000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {
+        "mean": float(values.mean()),
+        "low": float(low),
+        "high": float(high),
+        "by_seed": values.tolist(),
+    }
+
+
+def pruning_figure(result: dict[str, Any]) -> Figure:
+    """Test mAP over the share of boxes kept: each seed as a dot, the mean as a line."""
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    whole = [row for row in result["curve"] if row["kind"] == "all"]
+    for kind, name, colour in (
+        ("random", "random images", "0.45"),
+        ("trustset", "TrustSet images", "C0"),
+    ):
+        rows = [row for row in result["curve"] if row["kind"] == kind] + whole
+        shares = sorted({row["share"] for row in rows})
+        means = [
+            float(np.mean([100 * row["mAP"] for row in rows if row["share"] == share]))
+            for share in shares
+        ]
+        axes.plot([100 * share for share in shares], means, color=colour, label=name)
+        axes.plot(
+            [100 * row["share"] for row in rows],
+            [100 * row["mAP"] for row in rows],
+            "o",
+            color=colour,
+            alpha=0.5,
+            markersize=4,
+        )
+    axes.set_xlabel("share of the labelled boxes trained on, %")
+    axes.set_ylabel("test mAP, points")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return figure
 
 
 def gain(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -243,15 +446,7 @@ def gain(name: str, args: argparse.Namespace) -> dict[str, Any]:
             for arm in (args.strategy, args.entropy)
         }
         difference = 100 * (areas[args.strategy] - areas[args.entropy])
-        rng = generator(0, "gain", metric)
-        means = rng.choice(difference, (10_000, len(difference))).mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        found[metric] = {
-            "mean": float(difference.mean()),
-            "low": float(low),
-            "high": float(high),
-            "by_seed": difference.tolist(),
-        }
+        found[metric] = _with_interval(difference)
     return {**found, "gain": found["rare_third_AP"]}
 
 
@@ -393,6 +588,28 @@ def _across(learned: Rows, judged: Rows) -> dict[str, float]:
     }
 
 
+def _supply(learned: Scored, pool: Scored) -> dict[str, Any]:
+    """Objects that the pool is expected to hold of each class, and those that it holds."""
+    everything = TrustSet(
+        ~learned.truth.is_crowd,
+        np.zeros(len(learned.truth.labels), dtype=bool),
+        np.zeros(len(learned.names), dtype=np.int64),
+        np.zeros(len(learned.truth.labels)),
+    )
+    rows = training_rows(learned.seen, learned.truth, everything, rng=generator(0, "trust"))
+    expected = fit_trust(rows).objects(pool.seen).sum(dim=0).tolist()
+    plain = np.bincount(
+        pool.seen.labels.numpy(), pool.seen.scores.double().numpy(), minlength=len(pool.names)
+    )
+    true = pool.truth.class_counts(len(pool.names))
+    return {
+        "objects": {
+            name: {"expected": expected[c], "by_score": plain[c], "true": int(true[c])}
+            for c, name in enumerate(pool.names)
+        }
+    }
+
+
 def _honest(scored: Scored) -> Judge:
     return Judge(scored.seen, np.zeros(len(scored.seen), dtype=bool))
 
@@ -415,24 +632,27 @@ def _with(dataset: Dataset, annotations: Annotations) -> Dataset:
 
 
 def _fold_judges(
-    dataset: Dataset, training: TrainingConfig, args: argparse.Namespace, key: str
+    dataset: Dataset, training: TrainingConfig, args: argparse.Namespace, key: str, number: int = 1
 ) -> list[Judge]:
-    """Detectors trained on all folds but one; each is honest about that one."""
-    part = generator(0, "folds").permutation(len(dataset)) % FOLDS
+    """Of each of ``number`` splits, detectors trained on all folds but one, honest about that."""
     judges = []
-    for fold in range(FOLDS):
-        print(f"{key}: fold {fold + 1} of {FOLDS}", file=sys.stderr, flush=True)
-        saw = part != fold
-        trained = train_detector(
-            training,
-            dataset.take(np.flatnonzero(saw)),
-            output=args.scratch / key / str(fold),
-            seed=fold,
-            device="cpu",
-        )
-        config = detector_config(training, DetectorConfig(), trained.weights)
-        judges.append(Judge(_score(dataset, config, args).seen, saw))
+    for split in range(number):
+        part = generator(split, "folds").permutation(len(dataset)) % FOLDS
+        for fold in range(FOLDS):
+            saw, seed = part != fold, FOLDS * split + fold
+            of = dataset.take(np.flatnonzero(saw))
+            config = _trained(of, training, args, f"{key}/{seed}", seed=seed)
+            judges.append(Judge(_score(dataset, config, args).seen, saw))
     return judges
+
+
+def _trained(
+    dataset: Dataset, training: TrainingConfig, args: argparse.Namespace, key: str, seed: int
+) -> DetectorConfig:
+    """A detector trained on a dataset."""
+    print(key, file=sys.stderr, flush=True)
+    trained = train_detector(training, dataset, output=args.scratch / key, seed=seed, device="cpu")
+    return detector_config(training, DetectorConfig(), trained.weights)
 
 
 def _score(dataset: Dataset, config: DetectorConfig, args: argparse.Namespace) -> Scored:
@@ -465,9 +685,8 @@ def _trained_ap(
     seed: int,
 ) -> np.ndarray:
     """(C,) AP on the test set of a detector trained on a dataset."""
-    print(key, file=sys.stderr, flush=True)
-    trained = train_detector(training, dataset, output=args.scratch / key, seed=seed, device="cpu")
-    config = detector_config(training, DetectorConfig(), trained.weights, score_threshold=0.001)
+    config = _trained(dataset, training, args, key, seed)
+    config = config.model_copy(update={"score_threshold": 0.001})
     scored = _score(test, config, args)
     table = build_match_table(
         scored.truth, Predictions.from_detections(scored.seen), num_classes=len(scored.names)
