@@ -9,7 +9,8 @@ import detal
 
 PACKAGE = Path(detal.__file__).parent
 LAYERS = [
-    {"errors", "files", "interrupts", "seeding"},
+    {"errors"},
+    {"files", "interrupts", "seeding"},
     {"boxes", "config", "locking", "notebook"},
     {"structures"},
     {"datasets", "detectors", "evaluation", "sandbox", "store"},
