@@ -55,7 +55,7 @@ _SEED = 0
 def main() -> None:
     """Run all scenarios, print the table, add it to the result file."""
     args = _arguments()
-    started = time.monotonic()
+    started, revision = time.monotonic(), commit(ROOT)
     jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
     with ThreadPoolExecutor(len(jobs)) as pool:
         found = list(pool.map(lambda job: _all_of(*job, args), jobs))
@@ -72,7 +72,7 @@ def main() -> None:
             "failures": [f"{o.fault}, {o.where}: {text}" for o in outcomes for text in o.failures],
             "seconds": round(time.monotonic() - started),
             "command": " ".join(["python", "tools/bench/faults.py", *sys.argv[1:]]),
-            "commit": commit(ROOT),
+            "commit": revision,
             "machine": machine(),
             "versions": versions(),
         },
