@@ -38,9 +38,9 @@ def hold_elsewhere(lock: Path) -> subprocess.Popen[str]:
 
 def test_another_process_is_named_and_its_death_gives_the_lock_back(lock: Path) -> None:
     process = hold_elsewhere(lock)
-    with pytest.raises(ConfigError, match=rf"writes to out \(process {process.pid} on .* since 20"):
-        with locked(lock, work=Path("out")):
-            pass
+    by = rf"writes to out \(process {process.pid} on .* since 20"
+    with pytest.raises(ConfigError, match=by), locked(lock, work=Path("out")):
+        pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert lock.exists()
