@@ -32,7 +32,7 @@ from tests.faults import scenarios  # noqa: E402
 from tests.faults.killing import FULL, GONE, READ_ONLY  # noqa: E402
 from tests.faults.scenarios import Bench, Outcome  # noqa: E402
 
-SHARES = {"select": 0.25, "simulate": 0.15, "merge": 0.3, "review": 0.3}
+SHARES = {"select": 0.17, "simulate": 0.08, "merge": 0.4, "review": 0.35}
 WRITES = (
     (FULL, "full disk", "No space left on device"),
     (READ_ONLY, "read-only folder", "Read-only file system"),
