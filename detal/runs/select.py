@@ -96,17 +96,19 @@ def run_select(config: SelectConfig, *, progress: StartProgress | None = None) -
     Raises:
         DetalError: With what must be mended; what was scored until then stays in the store.
     """
-    output = Path(config.output)
-    with locked(lock_beside(output), work=output):
-        return _select(config, progress or (lambda title: lambda done, total: None))
-
-
-def _select(config: SelectConfig, start_progress: StartProgress) -> SelectResult:
-    clock = time.monotonic
     strategy = make_strategy(config.strategy.name, **config.strategy.options)
     check_tables(config, strategy.needs)
+    output = Path(config.output)
+    check_output(output)
+    with locked(lock_beside(output), work=output):
+        return _select(config, strategy, progress or (lambda title: lambda done, total: None))
+
+
+def _select(
+    config: SelectConfig, strategy: QueryStrategy, start_progress: StartProgress
+) -> SelectResult:
+    clock = time.monotonic
     budget = build_budget(config.budget)
-    check_output(Path(config.output))
     hand_over = build_hand_over(config.manifest)
     inputs = _open(config)
     check_names(hand_over, inputs.detector.class_names)  # said before the work

@@ -92,7 +92,7 @@ class Trial:
         """Start the next run; ``injection`` is one of `INJECTIONS`."""
         args = (self.name, str(self.folder), fault, injection)
         with _one_at_a_time:
-            process = _server().Process(target=_run, args=args)
+            process: BaseProcess = _server().Process(target=_run, args=args)
             process.start()
         return process
 

@@ -99,7 +99,7 @@ def test_ties_are_drawn_from_the_seed() -> None:
 
     def order(values: np.ndarray, seed: int) -> list[int]:
         drawn = highest_first(values, np.random.default_rng(seed), name="score")
-        return [choice[0] for choice in drawn]
+        return [choice.candidate for choice in drawn]
 
     assert order(values, 0) == order(np.full(6, 0.7), 0)
     assert len({tuple(order(values, seed)) for seed in range(5)}) > 1

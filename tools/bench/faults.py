@@ -58,7 +58,7 @@ def main() -> None:
     started, revision = time.monotonic(), commit(ROOT)
     jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
     with ThreadPoolExecutor(len(jobs)) as pool:
-        found = list(pool.map(lambda job: _all_of(*job, args), jobs))
+        found = list(pool.map(lambda job: _all_of(job[0], job[1], args), jobs))
     outcomes = [outcome for those in found for outcome in those]
     random = [o for o in outcomes if o.fault == "kill -9 at a random moment"]
     result = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
@@ -140,7 +140,7 @@ def _spaced(count: int, wanted: int) -> list[int]:
     """At most ``wanted`` of the boundaries 1, 2, … ``count``; all of them if it is 0."""
     everything = np.arange(1, count + 1)
     if not wanted:
-        return everything.tolist()
+        return [int(number) for number in everything]
     spaced: Any = np.unique(np.linspace(1, count, min(wanted, count)).round().astype(int))
     return [int(number) for number in spaced]
 
