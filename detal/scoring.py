@@ -329,8 +329,8 @@ def _checked(detections: Detections, batch: Sequence[Prepared]) -> Detections:
             f"({batch[0].path} and others)"
         )
     for name in ("boxes", "scores", "logits"):
-        values = getattr(detections, name)
-        bad = (~torch.isfinite(values)).reshape(len(values), -1).any(dim=1).nonzero()
+        finite = torch.isfinite(getattr(detections, name))
+        bad = (~(finite if finite.ndim == 1 else finite.all(dim=1))).nonzero()
         if len(bad):
             image = int(detections.image_index[bad[0, 0]])
             raise DetectorError(

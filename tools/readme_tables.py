@@ -446,6 +446,45 @@ def bad_inputs_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_SAME = "the same command again"
+_AFTER = {
+    "kill": _SAME,
+    "SIGINT": f"{_SAME}; a second Ctrl-C ends at once",
+    "full disk": f"make room, {_SAME}",
+    "read-only": f"another folder, or permissions; {_SAME}",
+    "vanished": f"mount it again, {_SAME}",
+    "unmounted": f"mount it again, {_SAME}",
+    "second run": "wait for the process that the message names, or stop it",
+    "memory for a batch": "nothing: batches get smaller by themselves",
+    "memory": f"smaller `batch_size`, `image_size` or fewer `workers`; {_SAME}",
+    "detector": "other weights, or `detector.half=false`",
+}
+
+
+def faults_table(result: dict[str, Any]) -> str:
+    """What was injected, and what the user does then."""
+    lines = [
+        "| fault | in | injected | survived | lost | then |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows = result["faults"]
+    for fault in dict.fromkeys(row["fault"] for row in rows):
+        those = [row for row in rows if row["fault"] == fault]
+        counts = [f"{sum(row[key] for row in those):,}" for key in ("injected", "survived", "lost")]
+        after = next(advice for words, advice in _AFTER.items() if words in fault)
+        where = ", ".join(dict.fromkeys(row["where"] for row in those))
+        lines.append(f"| {fault} | {where} | {' | '.join(counts)} | {after} |")
+    runs = result["kill_runs"]
+    machine = runs["machine"]
+    lines.append("")
+    lines.append(
+        f"{result['kills']} kills at random moments, {result['lost']} of all faults lost anything; "
+        f"{runs['seconds'] / 60:.0f} minutes on {machine['cores']} cores ({machine['processor']}), "
+        f"which other work shared; commit {runs['commit']}; `{runs['command']}`."
+    )
+    return "\n".join(lines) + "\n"
+
+
 FILES = {"bad_inputs": "faults"}
 """Result files that are not named like their block."""
 
@@ -464,6 +503,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "agent": agent_table,
     "report": report_table,
     "bad_inputs": bad_inputs_table,
+    "faults": faults_table,
 }
 
 

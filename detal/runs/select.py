@@ -123,22 +123,24 @@ def run_select(
     Raises:
         DetalError: With what must be mended; what was scored until then stays in the store.
     """
+    strategy = make_strategy(config.strategy.name, **config.strategy.options)
+    check_tables(config, strategy.needs)
+    check_partitions(config, strategy.needs)
     output = Path(config.output)
+    check_output(output)
+    start_progress = progress or (lambda title: lambda done, total: None)
     with locked(lock_beside(output), work=output):
-        return _select(config, runner, progress or (lambda title: lambda done, total: None))
+        return _select(config, strategy, runner, start_progress)
 
 
 def _select(
     config: SelectConfig,
+    strategy: QueryStrategy,
     runner: AbstractContextManager[RunTasks] | None,
     start_progress: StartProgress,
 ) -> SelectResult:
     clock = time.monotonic
-    strategy = make_strategy(config.strategy.name, **config.strategy.options)
-    check_tables(config, strategy.needs)
-    check_partitions(config, strategy.needs)
     budget = build_budget(config.budget)
-    check_output(Path(config.output))
     hand_over = build_hand_over(config.manifest)
     inputs = open_inputs(config)
     check_names(hand_over, inputs.detector.class_names)  # said before the work

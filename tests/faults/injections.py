@@ -47,11 +47,12 @@ def _fails(error: BaseException) -> Callable[..., Any]:
 
 
 def _train_without_memory() -> None:
-    detal.loop.study.train_detector = _fails(torch.OutOfMemoryError("CUDA out of memory."))
+    fail = _fails(torch.OutOfMemoryError("CUDA out of memory."))
+    setattr(detal.loop.study, "train_detector", fail)  # noqa: B010
 
 
 def _select_without_memory() -> None:
-    detal.runs.select.describe = _fails(MemoryError())
+    setattr(detal.runs.select, "describe", _fails(MemoryError()))  # noqa: B010
 
 
 INJECTIONS: dict[str, Callable[[], None]] = {

@@ -15,6 +15,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -34,6 +36,10 @@ _REMOVALS = frozenset({"os.remove", "os.rmdir"})
 _CHANGES = frozenset(
     {"os.rename", "os.mkdir", "os.symlink", "os.link", "os.truncate", "detal.write"}
 )
+
+_POLL_S = 0.005
+# To start a process looks after all others: two threads would read the same exit code.
+_one_at_a_time = threading.Lock()
 
 Act = Callable[[int, str, str], None]
 """Called before each write with its number (1, 2, …), the event and the path."""
@@ -85,16 +91,14 @@ class Trial:
     def start(self, fault: Fault | None = None, *, injection: str | None = None) -> BaseProcess:
         """Start the next run; ``injection`` is one of `INJECTIONS`."""
         args = (self.name, str(self.folder), fault, injection)
-        process = _server().Process(target=_run, args=args)
-        process.start()
+        with _one_at_a_time:
+            process: BaseProcess = _server().Process(target=_run, args=args)
+            process.start()
         return process
 
     def run(self, fault: Fault | None = None, *, injection: str | None = None) -> int:
         """Exit code of the next run, negative if a signal ended it."""
-        process = self.start(fault, injection=injection)
-        process.join()
-        assert process.exitcode is not None
-        return process.exitcode
+        return ended(self.start(fault, injection=injection))
 
     @property
     def said(self) -> str:
@@ -119,6 +123,25 @@ class Trial:
     def result(self) -> dict[str, bytes]:
         """See `Victim.result`."""
         return self.victim.result(self.folder)
+
+
+def ended(process: BaseProcess) -> int:
+    """Wait for the exit code."""
+    code = None
+    while code is None:
+        code = ended_within(process, 60)
+    return code
+
+
+def ended_within(process: BaseProcess, seconds: float) -> int | None:
+    """The exit code, or None if the process still runs after ``seconds``."""
+    end = time.monotonic() + seconds
+    while True:
+        with _one_at_a_time:
+            code = process.exitcode
+        if code is not None or time.monotonic() > end:
+            return code
+        time.sleep(_POLL_S)
 
 
 def _server() -> Any:

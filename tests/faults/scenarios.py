@@ -8,17 +8,19 @@ undisturbed run.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from tests.faults.killing import Fault, Trial
+from tests.faults.killing import Fault, Trial, ended, ended_within
 
 _MOST_KILLS = 4
 _INTERRUPTED = 130
@@ -93,11 +95,9 @@ def random_kills(bench: Bench, *, kills: int, rng: np.random.Generator) -> Outco
         trial.start_anew()
         for _ in range(_MOST_KILLS):
             process = trial.start()
-            process.join(rng.uniform(0, bench.seconds))
-            if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            if process.exitcode != -signal.SIGKILL:
+            if ended_within(process, rng.uniform(0, bench.seconds)) is None:
+                os.kill(_pid(process), signal.SIGKILL)
+            if ended(process) != -signal.SIGKILL:
                 break
             outcome.injected += 1
         bench.finish(outcome, f"after {outcome.injected} kills")
@@ -144,14 +144,12 @@ def interrupts(bench: Bench, *, number: int, rng: np.random.Generator) -> Outcom
         trial.start_anew()
         process = trial.start()
         _wait_for(lambda: bool(trial.writes))
-        process.join(rng.uniform(0, 0.9 * bench.seconds))
-        if process.is_alive() and process.pid is not None:
-            os.kill(process.pid, signal.SIGINT)
-        process.join()
-        if process.exitcode == 0:  # it was through
+        if ended_within(process, rng.uniform(0, 0.9 * bench.seconds)) is None:
+            os.kill(_pid(process), signal.SIGINT)
+        code = ended(process)
+        if code == 0:  # it was through
             continue
         outcome.injected += 1
-        code = process.exitcode or 0
         bench.ended(
             outcome, "SIGINT", code, expected=_INTERRUPTED, says="run the same command to go on"
         )
@@ -167,19 +165,18 @@ def two_at_once(bench: Bench, *, number: int, rng: np.random.Generator) -> Outco
         trial.start_anew()
         process = trial.start()
         _wait_for(lambda: bool(trial.writes))
-        process.join(rng.uniform(0.1, 0.6) * bench.seconds)
-        if not process.is_alive() or process.pid is None:
+        if ended_within(process, rng.uniform(0.1, 0.6) * bench.seconds) is not None:
             continue
-        os.kill(process.pid, signal.SIGSTOP)
+        os.kill(_pid(process), signal.SIGSTOP)
         second = trial.run()
-        os.kill(process.pid, signal.SIGCONT)
-        process.join()
+        os.kill(_pid(process), signal.SIGCONT)
+        first = ended(process)
         if second == 0:  # the first one was between two steps, or through
             continue
         outcome.injected += 1
         bench.ended(outcome, "second run", second, expected=2, says="another run writes to")
-        if process.exitcode:
-            outcome.failures.append(f"first run: exit code {process.exitcode}")
+        if first:
+            outcome.failures.append(f"first run: exit code {first}")
         bench.finish(outcome, "afterwards")
     return outcome
 
@@ -234,23 +231,22 @@ def vanished(bench: Bench, part: str, *, number: int, rng: np.random.Generator) 
         _mount("--bind", str(disk), str(place))
         process = trial.start()
         _wait_for(lambda: bool(trial.writes))
-        process.join(rng.uniform(0, 0.7) * bench.seconds)
+        ended_within(process, rng.uniform(0, 0.7) * bench.seconds)
         subprocess.run(["umount", "-l", str(place)], check=True)
-        process.join()
-        _emptied(place)
+        code = ended(process)
+        shutil.rmtree(place)  # what was written where nothing was mounted any more
         disk.rename(place)
-        if process.exitcode == 0:
+        if code == 0:
             continue
         outcome.injected += 1
-        code = process.exitcode or 0
         bench.ended(outcome, part, code, expected=1, says="error: ")
         bench.finish(outcome, part)
     return outcome
 
 
-def _emptied(place: Path) -> None:
-    """What was written where nothing was mounted any more."""
-    subprocess.run(["rm", "-rf", str(place)], check=True)
+def _pid(process: BaseProcess) -> int:
+    assert process.pid is not None
+    return process.pid
 
 
 @contextmanager

@@ -373,7 +373,7 @@ class TestOneStep:
         back = write_coco(tmp_path / "a.json", OBJECTS)
         with (
             FileLock(tmp_path / ".set.lock"),
-            pytest.raises(ConfigError, match="another merge writes"),
+            pytest.raises(ConfigError, match="another run writes"),
         ):
             merge(run, back, tmp_path / "set")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from detal.errors import ConfigError
-from detal.manifests import Batch, check_output, staged_folder, write_manifest
+from detal.manifests import Batch, check_output, recover_folder, staged_folder, write_manifest
 from tests.manifests.factories import batch_of, dataset_of, write_image
 
 RUN = {"seed": 1, "name": "ü", "a": {"z": 1.5, "b": None}}
@@ -43,7 +43,7 @@ def test_what_is_there(tmp_path: Path, batch: Batch) -> None:
         "yolo/labels/c.txt",
     ]
     assert json.loads((output / "run.json").read_text(encoding="utf-8")) == RUN
-    assert [path.name for path in output.parent.iterdir()] == ["out"]
+    assert [path.name for path in sorted(output.parent.iterdir())] == [".out.lock", "out"]
 
 
 def test_equal_inputs_equal_bytes(tmp_path: Path, batch: Batch) -> None:
@@ -59,7 +59,7 @@ def test_replaces_its_own_older_manifest(tmp_path: Path, batch: Batch) -> None:
     write_manifest(output, batch, run={"second": True})
     assert json.loads((output / "run.json").read_text()) == {"second": True}
     assert not (output / "yolo" / "labels.cache").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "in", "out"]
 
 
 def test_empty_folder_is_used(tmp_path: Path, batch: Batch) -> None:
@@ -110,7 +110,7 @@ def test_failure_leaves_the_older_manifest(tmp_path: Path, batch: Batch) -> None
     with pytest.raises(ValueError, match="Out of range float"):
         write_manifest(output, batch, run={"bad": float("nan")})
     assert contents(output) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.lock", "in", "out"]
 
 
 def test_leftovers_of_a_killed_run_do_not_leak_in(tmp_path: Path, batch: Batch) -> None:
@@ -128,3 +128,15 @@ def test_more_files_may_be_staged(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
     assert (tmp_path / "out" / "picture.png").read_bytes() == b"x"
     check_output(tmp_path / "out")
+
+
+@pytest.mark.parametrize("output_is_there", [True, False])
+def test_what_kills_left_is_recovered_or_removed(tmp_path: Path, output_is_there: bool) -> None:
+    """A kill between the renames left the older folder aside; a later one left it half removed."""
+    output, old, new = (tmp_path / n for n in ("out", ".out.detal-old", ".out.detal-new"))
+    for folder in (old, new, *([output] if output_is_there else [])):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    recover_folder(output)
+    assert (output / "file").read_text() == ("out" if output_is_there else ".out.detal-old")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,15 @@ def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
 
 def test_one_review_at_a_time(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    with (
-        open_session(folder),
-        pytest.raises(ConfigError, match="another review"),
-        open_session(folder),
-    ):
-        pass
+
+    def start() -> None:
+        with open_session(folder):
+            pass
+
+    with ThreadPoolExecutor(1) as pool, open_session(folder):
+        other = pool.submit(start)
+        with pytest.raises(ConfigError, match=r"another run writes to .*run\.review\.json"):
+            other.result()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from detal import scoring
 from detal.datasets import Dataset, open_dataset
 from detal.datasets.images import read_image
 from detal.detectors import Detector, Prepared, view_of
-from detal.errors import ConfigError
+from detal.errors import ConfigError, DataError, DetectorError
 from detal.runs.scoring import Scorer, check_needs, open_store, score_into_stores
 from detal.store import Store, image_keys
 from detal.strategies import Needs
@@ -206,3 +209,79 @@ def test_needs_are_checked_before_scoring(needs: Needs, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_needs(needs, LeftBright())
     check_needs(Needs(views=("flip",), members=("a.pt",), earlier_rounds=3), LeftBright())
+
+
+def test_images_that_go_away_are_not_quarantined(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = LeftBright()
+    folder = Path(dataset.images["path"][0]).parent
+    elsewhere = folder.with_name("unmounted")
+    read = read_image
+
+    def leave(path: str) -> Any:
+        if path.endswith("6.png") and folder.exists():
+            folder.rename(elsewhere)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "read_image", leave)
+        with pytest.raises(DataError, match=r"went away or changed, for example .*still mounted"):
+            fill(tmp_path / "store", dataset, own)
+    elsewhere.rename(folder)
+    left = fill(tmp_path / "store", dataset, own)[0]
+    assert left in (5, 9)  # the first shard of four may have been written before
+    store = open_store(tmp_path / "store", own)
+    errors = store.read(image_keys(dataset.images["path"].to_list())).images["error"]
+    assert errors.null_count() == 8  # one is broken
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_fault_of_the_machine_is_none_of_the_image(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            fill(tmp_path / "store", dataset, LeftBright())
+    assert fill(tmp_path / "store", dataset, LeftBright()) == [9]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"boxes": torch.tensor([[0.0, 0, 20, torch.nan]])}, "boxes .* finite", id="b"),
+        pytest.param({"scores": torch.tensor([torch.inf])}, "scores .* finite", id="scores"),
+        pytest.param({"logits": torch.tensor([[torch.nan]])}, "logits .* finite", id="logits"),
+    ],
+)
+def test_a_detector_that_gives_no_numbers(
+    tmp_path: Path, dataset: Dataset, change: dict[str, Any], message: str
+) -> None:
+    class Odd(LeftBright):
+        def predict(self, batch):
+            found = super().predict(batch)
+            n = len(batch)
+            return replace(found, **{k: v.expand(n, *v.shape[1:]) for k, v in change.items()})
+
+    with pytest.raises(DetectorError, match=message):
+        fill(tmp_path / "store", dataset, Odd())
+
+
+def test_a_detector_that_sees_nothing_and_one_that_answers_nothing(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    class Blind(LeftBright):
+        def predict(self, batch):
+            return Detections.empty(len(batch), num_classes=1)
+
+    class Mute(LeftBright):
+        def predict(self, batch):
+            return Detections.empty(0, num_classes=1)
+
+    assert fill(tmp_path / "store", dataset, Blind("blind")) == [9]
+    with pytest.raises(DetectorError, match="must answer for each image, it did for 0 of 2"):
+        fill(tmp_path / "store", dataset, Mute("mute"))

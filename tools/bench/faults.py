@@ -32,7 +32,7 @@ from tests.faults import scenarios  # noqa: E402
 from tests.faults.killing import FULL, GONE, READ_ONLY  # noqa: E402
 from tests.faults.scenarios import Bench, Outcome  # noqa: E402
 
-SHARES = {"select": 0.25, "simulate": 0.15, "merge": 0.3, "review": 0.3}
+SHARES = {"select": 0.17, "simulate": 0.08, "merge": 0.4, "review": 0.35}
 WRITES = (
     (FULL, "full disk", "No space left on device"),
     (READ_ONLY, "read-only folder", "Read-only file system"),
@@ -55,10 +55,10 @@ _SEED = 0
 def main() -> None:
     """Run all scenarios, print the table, add it to the result file."""
     args = _arguments()
-    started = time.monotonic()
+    started, revision = time.monotonic(), commit(ROOT)
     jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
     with ThreadPoolExecutor(len(jobs)) as pool:
-        found = list(pool.map(lambda job: _all_of(*job, args), jobs))
+        found = list(pool.map(lambda job: _all_of(job[0], job[1], args), jobs))
     outcomes = [outcome for those in found for outcome in those]
     random = [o for o in outcomes if o.fault == "kill -9 at a random moment"]
     result = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
@@ -72,7 +72,7 @@ def main() -> None:
             "failures": [f"{o.fault}, {o.where}: {text}" for o in outcomes for text in o.failures],
             "seconds": round(time.monotonic() - started),
             "command": " ".join(["python", "tools/bench/faults.py", *sys.argv[1:]]),
-            "commit": commit(ROOT),
+            "commit": revision,
             "machine": machine(),
             "versions": versions(),
         },
@@ -140,7 +140,7 @@ def _spaced(count: int, wanted: int) -> list[int]:
     """At most ``wanted`` of the boundaries 1, 2, … ``count``; all of them if it is 0."""
     everything = np.arange(1, count + 1)
     if not wanted:
-        return everything.tolist()
+        return [int(number) for number in everything]
     spaced: Any = np.unique(np.linspace(1, count, min(wanted, count)).round().astype(int))
     return [int(number) for number in spaced]
 
