@@ -21,7 +21,7 @@ from detal.errors import ConfigError, DataError, DetectorError
 from detal.manifests.label_studio import labelling_config
 from detal.manifests.table import plain_text
 from tests.bad_inputs import models
-from tests.bad_inputs.annotations import _PROLOGUES, ODD_NAMES
+from tests.bad_inputs.annotations import ODD_NAMES, PROLOGUES, YAML_OBJECTS
 from tests.datasets.making import coco_image, write_coco, write_image, write_text
 from tests.runs.run_folders import write_run
 
@@ -106,9 +106,9 @@ def test_a_model_yaml_runs_nothing(name: str, way: str) -> None:
     assert not Path("harmed").exists()
 
 
-@pytest.mark.parametrize("name", [n for n in _PROLOGUES if not n.endswith("000")])
+@pytest.mark.parametrize("name", [n for n in PROLOGUES if not n.endswith("000")])
 def test_xml_expands_and_fetches_nothing(name: str) -> None:
-    before, inside = _PROLOGUES[name]
+    before, inside = PROLOGUES[name]
     text = f"{before}<annotation><filename>a</filename><object><name>{inside}</name></object>"
     encoding = "utf-16" if name.startswith("utf-16") else "utf-8"
     Path("1.xml").write_bytes(f"{text}</annotation>".encode(encoding))
@@ -121,7 +121,7 @@ def test_xml_expands_and_fetches_nothing(name: str) -> None:
     assert all(len(n) <= 20_000_000 for n in dataset.class_names)
 
 
-@pytest.mark.parametrize("text", [v for k, v in models._YAML_OBJECTS.items() if "python" in k])
+@pytest.mark.parametrize("text", [v for k, v in YAML_OBJECTS.items() if "python" in k])
 def test_yaml_makes_no_objects(text: str) -> None:
     from detal.config import SelectConfig, load_config
 

@@ -73,12 +73,12 @@ def read_checkpoint(path: Path) -> nn.Module:
     if not zipfile.is_zipfile(path):
         raise pickle.UnpicklingError("it is no PyTorch checkpoint")
     named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    found = {name: _resolve(name) for name in named}
-    foreign = sorted(name for name, value in found.items() if value is None)
+    found = {name: value for name in named if (value := _resolve(name)) is not None}
+    foreign = sorted(set(named) - found.keys())
     if foreign:
         raise DetectorError(_refusal(path, foreign))
-    known = [(value, name) for name, value in found.items()]
-    with _lock, torch.serialization.safe_globals([*known, *_NUMPY_TYPES]):
+    allowed: list[Any] = [(value, name) for name, value in found.items()]
+    with _lock, torch.serialization.safe_globals([*allowed, *_NUMPY_TYPES]):
         content = torch.load(path, map_location="cpu", weights_only=True)
     model = (content.get("ema") or content.get("model")) if isinstance(content, dict) else content
     if not isinstance(model, nn.Module):
@@ -182,7 +182,7 @@ def _uncallable(kind: type) -> type:
     return type(kind.__name__, (kind,), {"__init__": refuse, "__module__": kind.__module__})
 
 
-def _settle(model: nn.Module) -> None:
+def _settle(model: Any) -> None:
     """Put the real classes in place of the stand-ins."""
     if getattr(model, "criterion", None) is not None:
         model.criterion = None  # a loss that was pickled with its model
@@ -196,7 +196,7 @@ def _settle(model: nn.Module) -> None:
             raise pickle.UnpicklingError(f"tensor {name} must not be larger than its {held} bytes")
 
 
-def _as_loaded(model: nn.Module, trained: dict[str, Any]) -> nn.Module:
+def _as_loaded(model: Any, trained: dict[str, Any]) -> nn.Module:
     """The model as the library's own loader leaves it."""
     check_architecture(getattr(model, "yaml", None), "the checkpoint's model YAML")
     model.args = trained
@@ -205,7 +205,8 @@ def _as_loaded(model: nn.Module, trained: dict[str, Any]) -> nn.Module:
             layer.inplace = True
         if isinstance(layer, nn.Upsample) and not hasattr(layer, "recompute_scale_factor"):
             layer.recompute_scale_factor = None
-    return model.float().eval()
+    loaded: nn.Module = model.float().eval()
+    return loaded
 
 
 def _refusal(path: Path, foreign: Iterable[str]) -> str:

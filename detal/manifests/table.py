@@ -94,7 +94,7 @@ def _read(path: Path, convert: Callable[[list[dict[str, str]]], _Read]) -> _Read
         converted = convert(rows)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise DataError(f"{path} must be a selection.csv as detal writes it: {error!r}") from None
     if len(ids) != len(rows):
         raise DataError(f"{path} must name every image once")

@@ -156,6 +156,8 @@ def make_trainer(library: Any, plan: StepPlan, *, overrides: dict[str, Any], amp
             dataset = _dataset(library, plan, self.args, self.data, stride)
             return _loader(library, plan, dataset, self.args.workers, self.device)
 
+        model: Any
+
         def setup_model(self) -> Any:
             if not str(self.model).lower().endswith(".pt"):
                 return super().setup_model()

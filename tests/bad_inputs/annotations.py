@@ -23,7 +23,7 @@ from tests.datasets.making import (
     write_text,
 )
 
-__all__ = ["ODD_NAMES", "cases"]
+__all__ = ["ODD_NAMES", "PROLOGUES", "YAML_OBJECTS", "cases"]
 
 ODD_NAMES = {
     "quotes": "a\"b'c`d",
@@ -404,7 +404,7 @@ _LAUGHS = (
     + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in itertools.pairwise("abcdefghi"))
     + "]>"
 )
-_PROLOGUES = {
+PROLOGUES = {
     "billion-laughs": (_LAUGHS, "&i;"),
     "quadratic": ('<!DOCTYPE x [<!ENTITY a "' + "h" * 100_000 + '">]>', "&a;" * 1000),
     "external-file": ('<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>', "&a;"),
@@ -431,12 +431,12 @@ _IN_NAMES = ("inclusion", "nested-200000", "attributes-50000")
 
 def _xml() -> list[Case]:
     def voc(name: str) -> Make:
-        before, inside = _PROLOGUES[name]
+        before, inside = PROLOGUES[name]
         text = before + voc_xml([(inside, (1, 1, 10, 10))], filename="1.jpg")
         return _voc_folder(lambda: text.encode("utf-16" if name.startswith("utf-16") else "utf-8"))
 
     def cvat(name: str) -> Make:
-        before, inside = _PROLOGUES[name]
+        before, inside = PROLOGUES[name]
         text = before + cvat_xml({"1.jpg": []}, labels=[inside])
         return _cvat_file(lambda: text.encode("utf-16" if name.startswith("utf-16") else "utf-8"))
 
@@ -445,10 +445,10 @@ def _xml() -> list[Case]:
         "text-20-mb": "a name may be long",
     }
     return [
-        *family("XML in VOC", {name: voc(name) for name in _PROLOGUES}, used=taken),
+        *family("XML in VOC", {name: voc(name) for name in PROLOGUES}, used=taken),
         *family(
             "XML in CVAT",
-            {name: cvat(name) for name in _PROLOGUES},
+            {name: cvat(name) for name in PROLOGUES},
             used={**taken, **dict.fromkeys(_IN_NAMES, "elements inside a name are not read")},
         ),
     ]
@@ -466,8 +466,8 @@ def _cvat_file(content: Callable[[], bytes | str]) -> Make:
 
 
 def _cvat() -> list[Case]:
-    def shape(tag: str, text: str = "", **attributes: Any) -> Make:
-        return _cvat_file(lambda: cvat_xml({"1.jpg": [cvat_shape(tag, text, **attributes)]}))
+    def shape(tag: str, **attributes: Any) -> Make:
+        return _cvat_file(lambda: cvat_xml({"1.jpg": [cvat_shape(tag, **attributes)]}))
 
     corners = {"xtl": 1, "ytl": 2, "xbr": 10, "ybr": 12}
     return family(
@@ -533,7 +533,7 @@ def _yolo_set(
     return make
 
 
-_YAML_OBJECTS = {
+YAML_OBJECTS = {
     "python-system": "!!python/object/apply:os.system ['touch harmed']",
     "python-new": "!!python/object/new:subprocess.Popen [['touch', 'harmed']]",
     "python-name": "!!python/name:os.system",
@@ -607,7 +607,7 @@ def _yolo() -> list[Case]:
         "nc-text": "train: images\nnc: many\n",
         "nc-superscript": "train: images\nnc: '²'\n",
         "download": "train: images\nnames: [cat, dog]\ndownload: open('harmed', 'w')\n",
-        **{f"value-{key}": f"train: images\nnames: {v}\n" for key, v in _YAML_OBJECTS.items()},
+        **{f"value-{key}": f"train: images\nnames: {v}\n" for key, v in YAML_OBJECTS.items()},
     }
     return [
         *family(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bad_inputs.annotations import _YAML_OBJECTS
+from tests.bad_inputs.annotations import YAML_OBJECTS
 from tests.bad_inputs.cases import Case, Make, check, family, select
 from tests.datasets.making import write_text
 
@@ -197,7 +197,7 @@ def _architectures() -> dict[str, str]:
         "empty": "",
         "list": "[1, 2]",
         "text": "yolo",
-        **{f"value-{name}": f"nc: 1\nbackbone: {v}\n" for name, v in _YAML_OBJECTS.items()},
+        **{f"value-{name}": f"nc: 1\nbackbone: {v}\n" for name, v in YAML_OBJECTS.items()},
     }
 
 
@@ -293,7 +293,7 @@ def _configs() -> dict[str, Make]:
         "label-traversal": config("pool: x\nstrategy: {name: random, label: ../../x}\n"),
         "image-size-huge": config("pool: x\ndetector: {image_size: 1" + "0" * 400 + "}\n"),
         "home-of-nobody": running("pool=~nobody-of-that-name/x"),
-        **{f"value-{name}": config(f"pool: {value}\n") for name, value in _YAML_OBJECTS.items()},
+        **{f"value-{name}": config(f"pool: {value}\n") for name, value in YAML_OBJECTS.items()},
         "override-object": override("seed=!!python/object/apply:os.system ['touch harmed']"),
         "override-no-equals": override("budget"),
         "override-no-key": override("=5"),

@@ -269,7 +269,7 @@ def _answers() -> dict[str, Make]:
 
         return make
 
-    def all_boxes(value: Any) -> Callable[[dict[str, Any]], None]:
+    def all_boxes(value: Any) -> Callable[[dict[str, Any]], Any]:
         return lambda document: [a.update(bbox=value) for a in document["annotations"]] and None
 
     return {

@@ -1,7 +1,5 @@
 """All bad inputs."""
 
-from __future__ import annotations
-
 from tests.bad_inputs import annotations, images, models, own_files
 from tests.bad_inputs.cases import Case
 

@@ -1,8 +1,8 @@
 """Fuzz the readers: valid files, changed in structure and bytes, must be read or refused.
 
 A reader may raise a `DetalError`; anything else, a broken promise of what it returns or more than
-ten seconds is a finding, kept in the folder of findings and told at the end. With atheris
-(``pip install atheris``) the changes follow the coverage of detal's code, without it they are
+ten seconds of processor time is a finding, kept in the folder of findings and told at the end. With
+atheris (``pip install atheris``) changes follow the coverage of detal's code, without it they are
 blind.
 
 python tools/bench/fuzz.py coco voc yolo --seconds 900 --findings /tmp/findings
@@ -109,7 +109,7 @@ class Session:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
-        signal.alarm(MOST_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
             self.reader.read(data, self.scratch)
         except DetalError:
@@ -119,7 +119,7 @@ class Session:
                 raise
             self._keep(data, error)
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if time.monotonic() - self.saved > 1:
             self.save()
 
@@ -435,7 +435,7 @@ def _xml_seeds(kind: str) -> list[bytes]:
         return [
             voc_xml([("cat", (1, 2, 10, 12)), ("dog", (5, 5, 9, 9))], filename="1.png").encode()
         ]
-    corners = {"xtl": 1, "ytl": 2, "xbr": 10, "ybr": 12}
+    corners: dict[str, Any] = {"xtl": 1, "ytl": 2, "xbr": 10, "ybr": 12}
     shapes = [
         cvat_shape("box", **corners, rotation=30),
         cvat_shape("polygon", points="1,1;20,3;5,30"),
@@ -571,7 +571,7 @@ def run_blindly(session: Session, *, seconds: float, examples: int | None, seed:
 
 def run_guided(session: Session, *, seconds: float) -> None:
     """Follow the coverage of detal's code; ends the process."""
-    import atheris
+    import atheris  # type: ignore[import-untyped]
 
     corpus = Path(tempfile.mkdtemp())
     for number, seed in enumerate(session.reader.seeds()):
@@ -607,9 +607,9 @@ def fuzz(name: str, *, seconds: float, findings: Path, output: Path) -> None:
 
 def _limit() -> None:
     def too_long(signum: int, frame: Any) -> None:
-        raise TimeoutError(f"more than {MOST_SECONDS} s")
+        raise TimeoutError(f"more than {MOST_SECONDS} s of processor time")
 
-    signal.signal(signal.SIGALRM, too_long)
+    signal.signal(signal.SIGPROF, too_long)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 12 * (1 << 30),) * 2)
 
