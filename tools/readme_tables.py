@@ -344,8 +344,8 @@ def trust_table(result: dict[str, Any]) -> str:
         listed = dirt["out_of_fold"]
         lines += [
             "",
-            f"openimages5_dirty, train ({listed['images']} images, {listed['objects']} objects, all "
-            f"boxes wrong), judged out of fold: {dirt['found']:.0%} of the labels are found, "
+            f"openimages5_dirty, train ({listed['images']} images, {listed['objects']} objects, "
+            f"all boxes wrong), judged out of fold: {dirt['found']:.0%} of the labels are found, "
             f"{sum(listed['at_0.3'][kind] for kind in KINDS)} suspicions at 0.3; commit "
             f"{dirt['commit']}; `{dirt['command']}`.",
         ]
