@@ -321,6 +321,7 @@ def trust_table(result: dict[str, Any]) -> str:
         f"Five-fold cross-validation by image, {means}; classes without members or others have no "
         f"AUC. {part['machine']['processor']}; commit {part['commit']}; `{part['command']}`.",
         "",
+        *_supply_lines(part["across"]),
         "| planted errors, judges | at a score of | listed | precision | recall | wrong class | "
         "shifted box | missing box |",
         "|---|---|---|---|---|---|---|---|",
@@ -350,6 +351,25 @@ def trust_table(result: dict[str, Any]) -> str:
             f"{dirt['commit']}; `{dirt['command']}`.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _supply_lines(across: dict[str, Any]) -> list[str]:
+    """Objects of each class that other images are expected to hold, and hold."""
+    of = [row["objects"] for key, row in across.items() if "objects" in row and key != "seed"]
+    if not of:
+        return []
+    lines = [
+        "| objects in other images | " + " | ".join(of[0]) + " |",
+        "|---|" + "---|" * len(of[0]),
+    ]
+    for key, name in (
+        ("true", "there are"),
+        ("expected", "expected"),
+        ("by_score", "by the scores, as the detector says"),
+    ):
+        cells = [f"{_mean([row[label] for row in of], key):,.0f}" for label in of[0]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float:
@@ -417,6 +437,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity_bccd": fidelity_table,
     "agent": agent_table,
     "trustset_sandbox": trust_table,
+    "trustset_aquarium": trust_table,
     "report": report_table,
 }
 
