@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detal.trustset import Suspicion
+from detal.trustset import Judge, Suspicion
 from tests.test_bench import load
-from tests.trustset.factories import labels_of
+from tests.trustset.factories import labels_of, seen_of
 
 BOX = (10.0, 10.0, 30.0, 30.0)
 
@@ -61,3 +61,35 @@ def test_area_is_taken_where_all_arms_have_boxes() -> None:
     strategies = {"a": {"curve": long}, "b": {"curve": short}}
     assert bench.areas_over_boxes(strategies, ("a", "b"), "a", "AP") == pytest.approx([0.8])
     assert bench.areas_over_boxes(strategies, ("a", "b"), "b", "AP") == pytest.approx([0.5])
+
+
+def test_pruning_is_compared_seed_by_seed_and_drawn() -> None:
+    bench = load("tools/bench/trustset.py")
+    curve = [
+        {"seed": seed, "share": share, "kind": kind, "mAP": value + seed / 100}
+        for seed in range(3)
+        for kind, share, value in (
+            ("random", 0.25, 0.1),
+            ("trustset", 0.25, 0.12),
+            ("all", 1.0, 0.3),
+        )
+    ]
+    found = bench._difference(curve, 0.25)
+    assert found["random"]["mean"] == pytest.approx(11)
+    assert found["difference"]["by_seed"] == pytest.approx([2, 2, 2])
+    assert (found["difference"]["low"], found["difference"]["high"]) == pytest.approx((2, 2))
+    lines = bench.pruning_figure({"curve": curve}).axes[0].get_lines()
+    assert lines[0].get_ydata() == pytest.approx([11, 31])
+
+
+def test_what_is_accused_of_the_dirty_images() -> None:
+    """One label in three is wrong; the first three of 27 images count as dirty."""
+    bench = load("tools/bench/trustset.py")
+    seen = seen_of([[(BOX, [0.02, 0.9])], [(BOX, [0.9, 0.02])], [(BOX, [0.02, 0.9])]] * 9)
+    truth = labels_of([[(BOX, 0)], [(BOX, 0)], [(BOX, 1)]] * 9)
+    judge = Judge(seen, np.zeros(27, dtype=bool))
+    found = bench._listed([judge], truth, 3)["at_0.3"]
+    assert found["wrong class"] == 9
+    assert found["share_of_objects"] == pytest.approx(9 / 27)
+    assert found["precision"] == pytest.approx(1 / 9)
+    assert found["recall"] == pytest.approx(1 / 3)

@@ -6,6 +6,7 @@ python tools/readme_tables.py --check   # exit 1 if the README is not what the f
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+KINDS = ("wrong class", "shifted box", "missing box")
 
 
 def main() -> None:
@@ -365,6 +367,96 @@ def _mean(rows: list[dict[str, Any]], key: str) -> float:
     return sum(float(row[key]) for row in rows) / max(len(rows), 1)
 
 
+def trust_table(result: dict[str, Any]) -> str:
+    """AUC and calibration of trust per class beside plain entropy's, and the planted errors."""
+    part = result.get("sandbox") or result.get("aquarium") or result["bccd"]
+    kinds = {"pool_truth", "unseen"}
+    chosen = [of for key, of in part["trust"].items() if key in kinds or key.startswith("start")]
+    lines = [
+        "| class | detections | of the TrustSet | AUC | AUC of entropy | calibration error | "
+        "of entropy's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = list(chosen[0]["classes"])
+    for name, rows in [
+        ("**all**", [of["pooled"] for of in chosen]),
+        *((name, [of["classes"][name] for of in chosen]) for name in names),
+    ]:
+        cells = [
+            f"{_mean(rows, key):,.0f}"
+            if key in ("detections", "positives")
+            else _mean_of(rows, key)
+            for key in ("detections", "positives", "auc", "auc_entropy", "ece", "ece_entropy")
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    means = f"means of {len(chosen)} detectors" if len(chosen) > 1 else "one detector"
+    lines += [
+        "",
+        f"Five-fold cross-validation by image, {means}; classes without members or others have no "
+        f"AUC. {part['machine']['processor']}; commit {part['commit']}; `{part['command']}`.",
+        "",
+        *_supply_lines(part["across"]),
+        "| planted errors, judges | at a score of | listed | precision | recall | wrong class | "
+        "shifted box | missing box |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for judges in sorted({run["judges"] for run in part["planted"]}):
+        runs = [run for run in part["planted"] if run["judges"] == judges]
+        for threshold in ("at_0.3", "at_0.7", "at_0.9"):
+            rows = [run[threshold] for run in runs]
+            cells = [
+                f"{_mean(rows, 'listed'):.0f}",
+                _mean_of(rows, "precision"),
+                _mean_of(rows, "recall"),
+                *(_mean_of([row["recall_by_kind"] for row in rows], kind) for kind in KINDS),
+            ]
+            name = f"{_mean(runs, 'planted'):.0f} of {_mean(runs, 'objects'):,.0f}, {judges}"
+            lines.append(f"| {name} | {threshold[3:]} | " + " | ".join(cells) + " |")
+    seeds = len([run for run in part["planted"] if run["judges"] == part["planted"][0]["judges"]])
+    lines += ["", f"Means of {seeds} draws of the errors."]
+    dirt = result.get("dirty")
+    if dirt is not None:
+        listed = dirt["out_of_fold"]
+        lines += [
+            "",
+            f"openimages5_dirty, train ({listed['images']} images, {listed['objects']} objects, "
+            f"all boxes wrong), judged out of fold: {dirt['found']:.0%} of the labels are found, "
+            f"{sum(listed['at_0.3'][kind] for kind in KINDS)} suspicions at 0.3; commit "
+            f"{dirt['commit']}; `{dirt['command']}`.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _supply_lines(across: dict[str, Any]) -> list[str]:
+    """Objects of each class that other images are expected to hold, and hold."""
+    of = [row["objects"] for key, row in across.items() if "objects" in row and key != "seed"]
+    if not of:
+        return []
+    lines = [
+        "| objects in other images | " + " | ".join(of[0]) + " |",
+        "|---|" + "---|" * len(of[0]),
+    ]
+    for key, name in (
+        ("true", "there are"),
+        ("expected", "expected"),
+        ("by_score", "by the scores, as the detector says"),
+    ):
+        cells = [f"{_mean([row[label] for row in of], key):,.0f}" for label in of[0]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> float:
+    """Mean of what is known; NaN where nothing is."""
+    known = [row[key] for row in rows if row[key] is not None]
+    return sum(known) / len(known) if known else float("nan")
+
+
+def _mean_of(rows: list[dict[str, Any]], key: str) -> str:
+    mean = _mean(rows, key)
+    return "" if math.isnan(mean) else f"{mean:.2f}"
+
+
 def _percent(ratio: float) -> str:
     return f"{100 * ratio:.1f}"
 
@@ -501,6 +593,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "fidelity_early": fidelity_table,
     "fidelity_bccd": fidelity_table,
     "agent": agent_table,
+    "trustset_sandbox": trust_table,
+    "trustset_aquarium": trust_table,
     "report": report_table,
     "bad_inputs": bad_inputs_table,
     "faults": faults_table,

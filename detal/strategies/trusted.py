@@ -53,16 +53,19 @@ def trustset(
     In the spirit of BRAL-T (Cui et al., 2026, image classification; for detection ours): the
     TrustSet is the informative, balanced part of the labelled objects without copies and suspicious
     labels (`detal.trustset`); a logistic regression learns to tell its detections from others by
-    what needs no label, and its probability, *trust*, summed over an image's detections, is what
-    the image is expected to teach of each class. Quotas per class follow from labelled counts,
-    learning curves and class weights (`curve_quotas`), as far as the pool goes; an image is worth
-    what its trusted objects raise the curves by, a tenth of that beyond the quota, less the more it
-    resembles a labelled or picked image. The largest worth per cost is next. Trust is learned on
-    the reference set, or on the labelled images without one. Cost: a fit of about a second, one
-    pass over the store, then a lazy greedy (`detal.strategies.lazy`), which looks up how new an
-    image is for the few near the top only. Failure mode: a class the detector never proposes is
-    expected nowhere; what no labelled object resembles is not trusted; with very few labelled
-    objects found, scores weighted by their entropy stand in for trust (with a warning).
+    what needs no label. Its probability, *trust*, goes to the classes that such detections turned
+    out to be, counts in labelled objects, and the more objects of a class are labelled the more it
+    counts beside plain expected objects (`expect_objects`). Quotas per class follow from labelled
+    counts, learning curves and class weights (`curve_quotas`), as far as the pool goes; an image is
+    worth what its objects raise the curves by, a tenth of that beyond the quota, less the more it
+    resembles a labelled or picked image. The largest worth per cost is next, where an image costs
+    what it is expected to hold by the same models. All is learned on the reference set, or on the
+    labelled images without one. Cost: fits of a tenth of a second, one pass over the store, then a
+    lazy greedy (`detal.strategies.lazy`), which looks up how new an image is for the few near the
+    top only. Failure mode: what no labelled object resembles is not trusted; a reference set that is
+    not like the pool (rare classes enriched) makes rare classes look more frequent than they are;
+    with very few labelled objects found, scores weighted by their entropy stand in for trust (with
+    a warning).
 
     Args:
         share: Part of the labelled objects in the TrustSet, in (0, 1].

@@ -9,7 +9,7 @@ import torch
 from detal.errors import DataError
 from detal.features import entropy, margin
 from detal.structures import Detections
-from detal.trustset import TrustSet, fit_trust, rate_trust, training_rows
+from detal.trustset import TrustSet, fit_trust, rate_trust, training_rows, trust_model
 from detal.trustset.observables import fit_observables
 from tests.strategies.factories import with_details
 from tests.trustset.factories import labels_of, seen_of
@@ -60,6 +60,46 @@ def test_it_learns_what_entropy_alone_does_not_tell(rng: np.random.Generator, ki
     assert trust.shape == (200,)
     assert ((trust >= 0) & (trust <= 1)).all()
     assert trust[rows.target].mean() > trust[~rows.target].mean() + 0.2
+
+
+@pytest.mark.parametrize("deviation", [0.1, 1.0])
+def test_the_fit_is_the_most_probable(rng: np.random.Generator, deviation) -> None:
+    """Newton's steps against a general minimiser of the same penalised likelihood."""
+    rows = rows_of(*world(rng, 80), rng)
+    design = fit_observables(rows.detections)(rows.detections)
+    weight, intercept = trust_model._fit(rows, design, rows.used, deviation)
+    columns, y, label = design.shape[1], rows.target.double(), rows.detections.labels
+    values = torch.zeros(columns + 1 + 2, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([values], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        z = design @ values[:columns] + values[columns] + values[columns + 1 :][label]
+        prior = (values[:columns] / deviation).square().sum() + (values[columns] / 10).square()
+        prior = prior + values[columns + 1 :].square().sum()
+        total = (torch.nn.functional.softplus(z) - y * z).sum() + prior / 2
+        total.backward()
+        return total
+
+    optimiser.step(loss)
+    found = values.detach()
+    assert torch.allclose(weight, found[:columns], atol=1e-3)
+    assert torch.allclose(intercept, found[columns] + found[columns + 1 :], atol=1e-3)
+
+
+def test_objects_are_of_the_classes_that_such_detections_were(rng: np.random.Generator) -> None:
+    """Of three objects that are taken for class 0, two are of class 1; half of each are found."""
+    away = (60.0, 60.0, 70.0, 70.0)
+    seen = seen_of([[(BOX, [0.8, 0.1])]] * 30)
+    truth = labels_of([[(BOX, int(i % 3 > 0)), (away, int(i % 3 > 0))] for i in range(30)])
+    everything = TrustSet(
+        np.ones(60, dtype=bool), np.zeros(60, dtype=bool), np.zeros(2, np.int64), np.zeros(60)
+    )
+    model = fit_trust(training_rows(seen, truth, everything, rng=rng))
+    assert model.taken_for[0].tolist() == pytest.approx([11 / 31, 20 / 31])
+    assert model.taken_for[1].tolist() == [0, 1]
+    assert model.per_member.tolist() == pytest.approx([2, 2])
+    assert model.objects(seen).sum(dim=0).tolist() == pytest.approx([20, 40], rel=0.1)
 
 
 def test_whatever_class_it_is_taken_for(rng: np.random.Generator) -> None:

@@ -3,14 +3,14 @@
     python tools/bench/trustset.py sandbox                # the embedded checkpoint, no training
     python tools/bench/trustset.py aquarium bccd --seeds 0 1 2   # trains two folds for each seed
     python tools/bench/trustset.py aquarium --study runs/aquarium --seeds 0 1 2     # trains nothing
-    python tools/bench/trustset.py dirty                         # trains two folds and one more
+    python tools/bench/trustset.py dirty dirty_outside           # trains two folds, and one more
     python tools/bench/trustset.py pruning --seeds 0 1 2         # trains 1 + 6 detectors per seed
     python tools/bench/trustset.py gain --al-quality data/results/al_quality_sandbox.json
 
-``sandbox``, ``dirty`` (openimages5), ``pruning`` and ``gain`` fill their parts of
+``sandbox``, the dirty parts (openimages5), ``pruning`` and ``gain`` fill their parts of
 ``data/results/trustset_sandbox.json``, the others ``trustset_aquarium.json`` and
 ``trustset_bccd.json``. Trainings lie under ``--scratch``; a stopped run goes on there. Only
-``pruning`` looks at a test split, to report on it.
+``pruning`` and ``dirty_outside`` look at a test split, to report on it.
 
 With ``--study``, the start models of a study of tools/bench/al_quality.py judge what they were not
 trained on.
@@ -86,6 +86,7 @@ def main() -> None:
         "aquarium": transfer,
         "bccd": transfer,
         "dirty": dirty,
+        "dirty_outside": dirty_outside,
         "pruning": pruning,
         "gain": gain,
     }
@@ -250,50 +251,55 @@ def _trust_of_halves(judge: Judge, truth: Annotations, names: tuple[str, ...]) -
 def dirty(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """The train images of openimages5_dirty are turned, their boxes are not: what is listed?
 
-    By detectors that were trained on the other half of these labels, and by one that was trained on
-    photographs of COCO; of the latter also with the clean splits beside.
+    By detectors that were trained on the other half of these very labels.
     """
     study = load_config(SimulateConfig, ROOT / "configs" / "bench" / "aquarium.yaml")
     training = study.training.model_copy(update={"steps": args.steps})
-    sets = {
-        split: open_dataset(
-            SHARED / "openimages5_dirty" / "annotations" / f"instances_{split}2017.json"
-        )
-        for split in ("train", "val", "test")
-    }
-    names = sets["train"].class_names
-    folds = _fold_judges(sets["train"], training, args, "dirty_train")
-    turned = training.extra | {"degrees": 45.0}
-    outside = _trained(
-        coco_of(names),
-        study.training.model_copy(update={"extra": turned}),
-        args,
-        "dirty/outside",
-        seed=0,
-    )
-    scored = {split: _score(dataset, outside, args) for split, dataset in sets.items()}
-    clean = [scored["val"], scored["test"]]
-    result: dict[str, Any] = {
+    dataset = _dirty_split("train")
+    judges = _fold_judges(dataset, training, args, "dirty_train")
+    truth = _truth(dataset)
+    found = score_objects(judges, truth).found
+    return {
         "steps": args.steps,
-        "outside_steps": study.training.steps,
-        "out_of_fold": _listed(folds, _truth(sets["train"]), 0),
-        "outside": _listed([_honest(scored["train"])], scored["train"].truth, 0),
+        "found": float(found.mean()),
+        "out_of_fold": _listed(judges, truth, 0),
+    }
+
+
+def dirty_outside(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The same by a detector that was trained on photographs of COCO.
+
+    Of the train split alone, and with the clean splits beside, as a set of which a part is wrong.
+    """
+    study = load_config(SimulateConfig, ROOT / "configs" / "bench" / "aquarium.yaml")
+    sets = {split: _dirty_split(split) for split in ("train", "val", "test")}
+    turned = study.training.extra | {"degrees": 45.0}
+    training = study.training.model_copy(update={"extra": turned})
+    names = sets["train"].class_names
+    outside = _trained(coco_of(names), training, args, "dirty_outside", seed=0)
+    scored = {split: _score(dataset, outside, args) for split, dataset in sets.items()}
+    train, clean = scored["train"], [scored["val"], scored["test"]]
+    result: dict[str, Any] = {
+        "steps": training.steps,
+        "found": {
+            split: float((score_objects([_honest(one)], one.truth).found > 0).mean())
+            for split, one in scored.items()
+        },
+        "alone": _listed([_honest(train)], train.truth, 0),
     }
     for share in (0.25, 1.0):
-        number = round(share * len(sets["train"]))
-        part = np.sort(generator(0, "dirty").permutation(len(sets["train"]))[:number])
-        turned_part = scored["train"]
-        seen = [turned_part.seen.take(part.tolist()), *(one.seen for one in clean)]
-        truth = [turned_part.truth.take(part), *(one.truth for one in clean)]
-        judge = Judge(Detections.concat(seen), np.zeros(sum(map(len, truth)), dtype=bool))
-        result[f"outside_with_clean_{share:g}"] = _listed(
-            [judge], Annotations.concat(truth), number
-        )
-    result["found"] = {
-        split: float((score_objects([_honest(one)], one.truth).found > 0).mean())
-        for split, one in scored.items()
-    }
+        number = round(share * len(train.truth))
+        part = np.sort(generator(0, "dirty").permutation(len(train.truth))[:number])
+        seen = [train.seen.take(part.tolist()), *(one.seen for one in clean)]
+        truth = Annotations.concat([train.truth.take(part), *(one.truth for one in clean)])
+        judge = Judge(Detections.concat(seen), np.zeros(len(truth), dtype=bool))
+        result[f"with_clean_{share:g}"] = _listed([judge], truth, number)
     return result
+
+
+def _dirty_split(split: str) -> Dataset:
+    folder = SHARED / "openimages5_dirty" / "annotations"
+    return open_dataset(folder / f"instances_{split}2017.json")
 
 
 def coco_of(names: tuple[str, ...]) -> Dataset:
