@@ -6,13 +6,17 @@ READY := .venv/ready
 # Label Studio pins other versions of what detal needs, so it gets an environment of its own.
 LABEL_STUDIO := .venv-label-studio
 
-.PHONY: demo test check test-browser test-label-studio constraints clean
+.PHONY: demo test bench check test-browser test-label-studio constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Every bench into runs/bench/results, and one table of them; hours, goes on where it was stopped.
+bench: $(READY)
+	$(BIN)/python tools/bench/summary.py --run runs/bench
 
 # The report and review pages in Debian's Chromium (apt-get install chromium); skipped without it.
 test-browser: $(READY)
