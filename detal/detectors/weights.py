@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detal.errors import DetectorError
 
-__all__ = ["fingerprint", "read_state_dict", "resolve_device"]
+__all__ = ["fingerprint", "half_type", "read_state_dict", "resolve_device"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 
@@ -45,6 +45,11 @@ def resolve_device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use device=auto or device=cpu"
         )
     return device
+
+
+def half_type(device: torch.device) -> torch.dtype:
+    """What half precision is on a device: processors are fast with bfloat16 only."""
+    return torch.bfloat16 if device.type == "cpu" else torch.float16
 
 
 def fingerprint(module: nn.Module) -> str:
