@@ -349,8 +349,8 @@ def selection_table(result: dict[str, Any]) -> str:
         f"earlier strategies left included. Beside them, in the same process: a textbook k-centre "
         f"in NumPy takes {textbook['cpu_ms_per_pick']:.1f} ms a pick, `core_set` "
         f"{1000 * costs['core_set']['cpu_s'] / picks:.2f} ms; {seeds['seeds']} k-means++ seeds of "
-        f"{seeds['points']:,} points take scikit-learn {seeds['sklearn']['cpu_s']:.2f} s (one trial "
-        f"a seed, as ours: {seeds['sklearn_one_trial']['cpu_s']:.2f} s) and detal "
+        f"{seeds['points']:,} points take scikit-learn {seeds['sklearn']['cpu_s']:.2f} s (one "
+        f"trial a seed, as ours: {seeds['sklearn_one_trial']['cpu_s']:.2f} s) and detal "
         f"{seeds['detal']['cpu_s']:.3f} s, with a mean squared distance of "
         f"{seeds['sklearn']['mean_squared_distance']:.0f}, "
         f"{seeds['sklearn_one_trial']['mean_squared_distance']:.0f} and "
@@ -414,7 +414,7 @@ def store_table(result: dict[str, Any]) -> str:
 def scoring_cpu_table(result: dict[str, Any]) -> str:
     """The forward pass by several engines, the fastest first."""
     lines = [
-        "| engine | CPU ms an image | over detal's own | same boxes | largest difference of a score |",
+        "| engine | CPU ms an image | over detal's own | same boxes | largest change of a score |",
         "|---|---|---|---|---|",
     ]
     engines = result["engines"]
