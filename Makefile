@@ -12,14 +12,18 @@ NEWEST := .venv-newest
 PYTHON_LOWEST ?= python3.10
 TESTS ?= tests
 
-.PHONY: demo test check test-browser test-label-studio test-lowest test-newest bad-inputs fuzz audit \
-	constraints clean
+.PHONY: demo test bench check test-browser test-label-studio test-lowest test-newest bad-inputs fuzz \
+	audit constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Every bench into runs/bench/results, and one table of them; hours, goes on where it was stopped.
+bench: $(READY)
+	$(BIN)/python tools/bench/summary.py --run runs/bench
 
 # The report and review pages in Debian's Chromium (apt-get install chromium); skipped without it.
 test-browser: $(READY)

@@ -115,7 +115,8 @@ class DetectorConfig(_Section):
             first round, when there is no detector of one's own classes. A YOLO state dict then
             needs ``architecture``, and everything but the head must fit it.
         head: Which YOLO head to read where a model has two.
-        half: Half precision; by default on CUDA only.
+        half: Half precision; by default on CUDA only. On the CPU a YOLO then takes half the time,
+            if the processor has bfloat16, and a few boxes change; other detectors ignore it there.
         download: Let ultralytics fetch YOLO weights that are named but not on disk.
         trust_checkpoint: Load a YOLO checkpoint that holds more than layers of ultralytics and
             torch; this runs the code of whoever made it.

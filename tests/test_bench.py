@@ -100,3 +100,12 @@ def test_every_selection_of_the_bench_is_measured(tmp_path: Path, monkeypatch) -
     costs = {"100": {"random": made_up}, "10000": {"random": made_up | {"cpu_s": 10.0}}}
     found = scale.slopes(costs)["random"]
     assert found == {"from": 100, "to": 10000, "cpu": 0.5, "memory": 0.0}
+
+
+def test_the_summary_names_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    summary = load("tools/bench/summary.py")
+    said = summary.table(ROOT / "data" / "results")
+    assert "scikit-learn's" in said
+    assert "textbook k-centre" in said
+    assert "Not measured" not in said
+    assert "Not measured: scoring, scoring_cpu, store" in summary.table(tmp_path)

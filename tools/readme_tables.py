@@ -577,6 +577,122 @@ def faults_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def selection_table(result: dict[str, Any]) -> str:
+    """Seconds and memory of every strategy, the dearest first, beside references."""
+    lines = [
+        "| strategy | CPU seconds | peak memory, MiB |",
+        "|---|---|---|",
+    ]
+    costs = result["strategies"]
+    for name in sorted(costs, key=lambda name: -costs[name]["cpu_s"]):
+        lines.append(f"| `{name}` | {costs[name]['cpu_s']:.1f} | {costs[name]['peak_mb']:,} |")
+    found, opened, picks = result["references"], result["open"], result["picks"]
+    textbook, seeds = found["k_centre_numpy"], found["k_means_plus_plus"]
+    lines += [
+        "",
+        f"{picks:,} of {result['images']:,} images, one thread, from a pool that took "
+        f"{opened['cpu_s']:.1f} s to open; memory: of the whole process, the open pool and what "
+        f"earlier strategies left included. Beside them, in the same process: a textbook k-centre "
+        f"in NumPy takes {textbook['cpu_ms_per_pick']:.1f} ms a pick, `core_set` "
+        f"{1000 * costs['core_set']['cpu_s'] / picks:.2f} ms; {seeds['seeds']} k-means++ seeds of "
+        f"{seeds['points']:,} points take scikit-learn {seeds['sklearn']['cpu_s']:.2f} s (one "
+        f"trial a seed, as ours: {seeds['sklearn_one_trial']['cpu_s']:.2f} s) and detal "
+        f"{seeds['detal']['cpu_s']:.3f} s, with a mean squared distance of "
+        f"{seeds['sklearn']['mean_squared_distance']:.0f}, "
+        f"{seeds['sklearn_one_trial']['mean_squared_distance']:.0f} and "
+        f"{seeds['detal']['mean_squared_distance']:.0f}; ending Lloyd's iterations early costs "
+        f"{seeds['loss_of_ending_early']:.1%} of it. This core read "
+        f"{found['read_gb_per_s']:.0f} GB/s and multiplied at {found['gemm_gflop_per_s']:.0f} "
+        f"GFLOP/s, while other work shared it. {_origin(result)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def scale_table(result: dict[str, Any]) -> str:
+    """Growth of time and memory over the pool, the steepest first."""
+    sizes = sorted(result["costs"], key=int)
+    heads = " | ".join(f"of {int(size):,}" for size in sizes)
+    lines = [f"| strategy | {heads} | exponent |", "|---|" + "---|" * (len(sizes) + 1)]
+    slopes = result["slopes"]
+    for name in sorted(slopes, key=lambda name: -slopes[name]["cpu"]):
+        seconds = [result["costs"][size].get(name) for size in sizes]
+        cells = ["" if cost is None else f"{cost['cpu_s']:.2f}" for cost in seconds]
+        label = "opening the pool" if name == "opening" else f"`{name}`"
+        lines.append(f"| {label} | {' | '.join(cells)} | {slopes[name]['cpu']:.2f} |")
+    lines += [
+        "",
+        f"CPU seconds on one thread to select {result['picks']:,} images; exponent: of the time "
+        f"over the pool, between the smallest and the largest. {_origin(result)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def store_table(result: dict[str, Any]) -> str:
+    """Bytes and seconds of the store."""
+    shard = result["shard"]
+    names = {
+        "parquet": "image table",
+        "boxes.parquet": "boxes, scores, spreads",
+        "logits.npy": "class logits, float16",
+        "object_features.npy": "object features, float16",
+        "image_features.npy": "image features, float16",
+    }
+    lines = ["| part of the store | bytes an image |", "|---|---|"]
+    for kind, size in sorted(shard["bytes_per_image"].items(), key=lambda item: item[1]):
+        lines.append(f"| {names[kind]} | {size:,.0f} |")
+    lines.append(f"| **all** | **{shard['total_bytes_per_image']:,.0f}** |")
+    opened = [
+        f"{int(size):,} images in {cost['total_cpu_s']:.1f} s with {cost['peak_mb']:,} MiB"
+        for size, cost in sorted(result["open"].items(), key=lambda item: int(item[0]))
+    ]
+    lines += [
+        "",
+        f"{shard['boxes_per_image']:.0f} boxes an image, 80 classes, 64 numbers a box, 256 an "
+        f"image. A second writes {shard['written_per_s']:,} images, reads "
+        f"{shard['read_per_s']:,} with everything, {shard['features_per_s']:,} with image features "
+        f"only, {shard['score_sums_per_s']:,} with scores only. Files are looked up, missing "
+        f"images found and the table opened of {', of '.join(opened)}. CPU seconds on one thread. "
+        f"{_origin(result)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def scoring_cpu_table(result: dict[str, Any]) -> str:
+    """The forward pass by several engines, the fastest first."""
+    lines = [
+        "| engine | CPU ms an image | over detal's own | same boxes | largest change of a score |",
+        "|---|---|---|---|---|",
+    ]
+    engines = result["engines"]
+    for name in sorted(engines, key=lambda name: -engines[name].get("speed_up", 0)):
+        found = engines[name]
+        if "failed" in found:
+            lines.append(f"| {name} | failed: {found['failed']} | | | |")
+            continue
+        low, high = found["speed_up_range"]
+        lines.append(
+            f"| {name} | {found['cpu_ms_per_image']:.0f} | {found['speed_up']:.2f} "
+            f"[{low:.2f}, {high:.2f}] | {found['share_of_own_boxes']:.1%} | "
+            f"{found['largest_score_difference']:.4f} |"
+        )
+    packages = ", ".join(
+        f"{package} {result['versions'][package]}"
+        for package in ("torch", "openvino", "onnxruntime")
+        if package in result["versions"]
+    )
+    lines += [
+        "",
+        f"{result['timed_model'].removesuffix('.yaml')} at {result['image_size']} px, batch "
+        f"{result['batch']}, one thread; range over rounds in brackets. Boxes: "
+        f"{result['boxes_model']} on {result['images']} images. {packages}. {_origin(result)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _origin(result: dict[str, Any]) -> str:
+    processor = result["machine"]["processor"]
+    return f"{processor}; commit {result['commit']}; `{result['command']}`."
+
 FILES = {"bad_inputs": "faults"}
 """Result files that are not named like their block."""
 
@@ -598,6 +714,10 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "report": report_table,
     "bad_inputs": bad_inputs_table,
     "faults": faults_table,
+    "selection": selection_table,
+    "scale": scale_table,
+    "store": store_table,
+    "scoring_cpu": scoring_cpu_table,
 }
 
 

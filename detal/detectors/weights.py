@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detal.errors import DetectorError
 from detal.files import UNREADABLE, is_file
 
-__all__ = ["check_archive", "fingerprint", "read_state_dict", "resolve_device"]
+__all__ = ["check_archive", "fingerprint", "half_type", "read_state_dict", "resolve_device"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 
@@ -47,6 +47,11 @@ def resolve_device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices; use device=auto or device=cpu"
         )
     return device
+
+
+def half_type(device: torch.device) -> torch.dtype:
+    """What half precision is on a device: processors are fast with bfloat16 only."""
+    return torch.bfloat16 if device.type == "cpu" else torch.float16
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from detal.detectors.detector import Detector
-from detal.detectors.weights import fingerprint, read_state_dict, resolve_device
+from detal.detectors.weights import fingerprint, half_type, read_state_dict, resolve_device
 from detal.detectors.yolo_checkpoints import check_model_yaml, read_checkpoint
 from detal.detectors.yolo_detector import YoloDetector
 from detal.detectors.yolo_head import OpenHead
@@ -114,7 +114,7 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
             that detections carry ``mutual_information``; 0: not at all.
         new_head: A state dict needs everything below the head only; the head is random, of one
             class, and its boxes mean nothing (see `FeaturesOnly`).
-        half: Half precision; None: on CUDA.
+        half: Half precision, bfloat16 on the CPU and float16 elsewhere; None: on CUDA.
         head: For a model with two heads which one to read; ``auto``: the one that the installed
             library's own predictor reads. The one-to-one head goes without suppression and gives
             one label per box, as the library does with ``agnostic_nms=True``.
@@ -139,13 +139,14 @@ def load_yolo(  # noqa: PLR0913 - what a user may choose, by keyword
     if half is None:
         half = target.type == "cuda"
     model.requires_grad_(requires_grad=False).fuse(verbose=False)
-    model.eval().to(device=target, dtype=torch.float16 if half else torch.float32)
+    dtype = half_type(target) if half else torch.float32
+    model.eval().to(device=target, dtype=dtype)
     return YoloDetector(
         model,
         class_names=names,
         fingerprint=digest,
         device=target,
-        half=half,
+        dtype=dtype,
         size_hw=size,
         score_threshold=score_threshold,
         nms_iou=nms_iou,

@@ -21,6 +21,7 @@ __all__ = ["YoloDetector"]
 
 # The networks were trained without: half would drown what they know.
 _DROPOUT_RATE = 0.2
+_PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
 class _Candidates(NamedTuple):
@@ -42,7 +43,7 @@ class YoloDetector:
         class_names: C names.
         fingerprint: Hash of the weights.
         device: Where the model is.
-        half: Whether the model is in half precision.
+        dtype: What the model computes in.
         size_hw: Greatest network input.
         end_to_end: The head needs no suppression (one-to-one).
         score_threshold: Boxes are kept if their best class score is greater.
@@ -61,7 +62,7 @@ class YoloDetector:
         class_names: tuple[str, ...],
         fingerprint: str,
         device: torch.device,
-        half: bool,
+        dtype: torch.dtype,
         size_hw: tuple[int, int],
         end_to_end: bool,
         score_threshold: float,
@@ -79,7 +80,7 @@ class YoloDetector:
             "score_threshold": score_threshold,
             "nms_iou": nms_iou,
             "max_detections": max_detections,
-            "precision": "fp16" if half else "fp32",
+            "precision": _PRECISIONS[dtype],
         }
         if dropout_samples:
             self.settings["dropout"] = {"samples": dropout_samples, "rate": _DROPOUT_RATE}
@@ -87,7 +88,7 @@ class YoloDetector:
         self._head = cast("OpenHead", list(cast("nn.Sequential", model.model))[-1])
         self._size_hw = size_hw
         self._stride = max(int(max(self._head.strides)), 32)
-        self._dtype = torch.float16 if half else torch.float32
+        self._dtype = dtype
 
     def prepare(self, pixels: NDArray[np.uint8], path: str) -> Prepared:
         """Letterbox one decoded RGB image (H, W, 3)."""

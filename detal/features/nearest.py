@@ -72,10 +72,6 @@ class Known:
         """(n,) distances of the candidates ``index`` (n,)."""
         return self._current().distance(index)
 
-    def at_most(self) -> Floats:
-        """(P,) an upper bound of each distance; not to be changed."""
-        return self._current().bound
-
     def _current(self) -> _Bounds:
         """The distances, shared with later states until one of the two goes its own way."""
         if len(self._bounds) != self._count:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
+from detal.datasets.images import read_image
 from detal.detectors import import_ultralytics, load_yolo
 from detal.errors import DetectorError
 from detal.structures import Detections
@@ -143,6 +145,23 @@ def test_predict_is_safe_in_threads(checkpoint):
     with ThreadPoolExecutor(4) as pool:
         for expected, found in zip(alone * 2, pool.map(detector.predict, batches * 2), strict=True):
             same_detections(expected, found)
+
+
+def test_half_precision_on_the_cpu_is_bfloat16():
+    weights = ROOT / "data" / "sandbox" / "yolo_seed.pt"
+    paths = sorted((ROOT / "data" / "sandbox" / "images" / "seed").iterdir())[:4]
+    pixels = [read_image(str(path)).pixels for path in paths]
+    full, half = (load_yolo(weights, device="cpu", half=half) for half in (None, True))
+    assert (full.settings["precision"], half.settings["precision"]) == ("fp32", "bf16")
+    exact, close = (detector.predict(prepare(detector, pixels)) for detector in (full, half))
+    assert exact.num_boxes > 10
+    found = 0
+    for image in range(len(pixels)):
+        a, b = exact.take([image]), close.take([image])
+        same = (box_iou(a.boxes, b.boxes) > 0.9) & (a.labels[:, None] == b.labels)
+        found += int(same.any(dim=1).sum())
+    assert found >= 0.8 * exact.num_boxes
+    assert close.logits.dtype == close.object_features.dtype == torch.float32
 
 
 def test_no_images_and_images_without_detections(checkpoint):

@@ -111,7 +111,9 @@ def _onnxruntime(model: nn.Module, example: Tensor, folder: Path) -> Engine:
     return lambda x: _head_output(session.run(None, {"x": x.contiguous().numpy()}))
 
 
-def engines(detector: Any, example: Tensor, folder: Path) -> dict[str, Engine | str]:
+def engines(
+    detector: Any, example: Tensor, folder: Path, leave_out: list[str]
+) -> dict[str, Engine | str]:
     """Each engine by name, or why it cannot run here."""
     model = detector._model
     makers: dict[str, Callable[[], Engine]] = {
@@ -124,6 +126,8 @@ def engines(detector: Any, example: Tensor, folder: Path) -> dict[str, Engine | 
     }
     found: dict[str, Engine | str] = {}
     for name, make in makers.items():
+        if name in leave_out:
+            continue
         try:
             engine = make()
             with torch.inference_mode():
@@ -162,6 +166,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=SANDBOX / "images")
     parser.add_argument("--model", default=str(SANDBOX / "yolo_seed.pt"), help="for the boxes")
     parser.add_argument("--timed", default="yolo11n.yaml", help="model whose time is measured")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="engines that are not tried")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--limit", type=int, default=24, help="images")
     parser.add_argument("--output", type=Path, default=None)
@@ -176,8 +181,8 @@ def main() -> None:
         "engines": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        boxes = _boxes(args.model, paths, Path(folder))
-        times = _times(args.timed, args.rounds, Path(folder))
+        boxes = _boxes(args.model, paths, Path(folder), args.leave_out)
+        times = _times(args.timed, args.rounds, Path(folder), args.leave_out)
     for name, found in times.items():
         result["engines"][name] = found | boxes.get(name, {})
         print(name, result["engines"][name], flush=True)
@@ -202,7 +207,9 @@ def _other_versions() -> dict[str, str]:
     return found
 
 
-def _boxes(weights: str, paths: list[str], folder: Path) -> dict[str, dict[str, Any]]:
+def _boxes(
+    weights: str, paths: list[str], folder: Path, leave_out: list[str]
+) -> dict[str, dict[str, Any]]:
     """What each engine finds on images, beside detal's own."""
     detector: Any = load_yolo(weights, device="cpu")
     prepared = [detector.prepare(read_image(path).pixels, path) for path in paths]
@@ -214,7 +221,8 @@ def _boxes(weights: str, paths: list[str], folder: Path) -> dict[str, dict[str, 
     batches = [batch[start : start + 4] for start in range(0, len(batch), 4)]
     found: dict[str, dict[str, Any]] = {}
     model, own = detector._model, None
-    for name, engine in engines(detector, detector._stack(batches[0]), folder).items():
+    example = detector._stack(batches[0])
+    for name, engine in engines(detector, example, folder, leave_out).items():
         if isinstance(engine, str):
             continue
         detector._model = engine
@@ -225,13 +233,15 @@ def _boxes(weights: str, paths: list[str], folder: Path) -> dict[str, dict[str, 
     return found
 
 
-def _times(model: str, rounds: int, folder: Path) -> dict[str, dict[str, Any]]:
+def _times(
+    model: str, rounds: int, folder: Path, leave_out: list[str]
+) -> dict[str, dict[str, Any]]:
     """CPU seconds an image of each engine, round by round."""
     detector: Any = load_yolo(model, device="cpu", image_size=640)
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.random((4, 3, 640, 640), dtype=np.float32))
     pixels = pixels.to(memory_format=torch.channels_last)
-    found = engines(detector, pixels, folder)
+    found = engines(detector, pixels, folder, leave_out)
     spent: dict[str, list[float]] = {name: [] for name, e in found.items() if callable(e)}
     with torch.inference_mode():
         for _ in range(rounds):
