@@ -6,7 +6,7 @@ READY := .venv/ready
 # Label Studio pins other versions of what detal needs, so it gets an environment of its own.
 LABEL_STUDIO := .venv-label-studio
 
-.PHONY: demo test check test-browser test-label-studio constraints clean
+.PHONY: demo test check test-browser test-label-studio test-ray constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
@@ -18,6 +18,11 @@ test: $(READY)
 test-browser: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
+
+# Ray with what Ray Data needs is 600 MB, so it comes after everything else was tested without it.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m ray tests
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -41,7 +46,7 @@ $(READY): pyproject.toml constraints.txt
 # Pins for every supported Python in one file; needs uv.
 constraints:
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --upgrade \
-		--extra test --extra dev pyproject.toml --output-file constraints.txt
+		--extra test --extra dev --extra ray pyproject.toml --output-file constraints.txt
 
 clean:
 	rm -rf .venv $(LABEL_STUDIO) runs

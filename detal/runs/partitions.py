@@ -139,7 +139,11 @@ def deal(number: int, parts: int, rng: np.random.Generator) -> list[NDArray[np.i
     blocks = [np.arange(start, min(start + size, number)) for start in range(0, number, size)]
     shuffled = rng.permutation(len(blocks))
     return [
-        np.concatenate([blocks[i] for i in np.sort(shuffled[part::parts])]).astype(np.int64)
+        np.concatenate(
+            [np.zeros(0, np.int64), *(blocks[i] for i in np.sort(shuffled[part::parts]))]
+        )
+            [np.zeros(0, np.int64), *(blocks[i] for i in np.sort(shuffled[part::parts]))]
+        )
         for part in range(parts)
     ]
 
