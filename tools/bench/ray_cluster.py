@@ -68,9 +68,9 @@ POOL, DIMENSIONS, SCENES, PICKS, SEEDS = 20_000, 128, 400, 200, (0, 1, 2)
 def main() -> None:
     """Measure, print, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=192)
-    parser.add_argument("--image-size", type=int, default=320)
-    parser.add_argument("--shard-size", type=int, default=8)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--image-size", type=int, default=640)
+    parser.add_argument("--shard-size", type=int, default=16)
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
     parser.add_argument("--one", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
