@@ -13,10 +13,12 @@ from detal.config import SelectConfig, load_config
 from detal.errors import ConfigError, DataError
 from detal.runs.partitions import Question, check_partitions, deal, shortlist
 from detal.runs.pool import ScoredDataset, candidate_pool
-from detal.runs.workers import Task, process_tasks
+from detal.runs.select import run_select
+from detal.runs.workers import Task
 from detal.strategies import Needs, make_strategy
 from detal.structures import Budget
 from tests.runs.factories import CLASSES, scored_pool
+from tests.runs.test_score import config_of
 
 
 def question(strategy: str = "core_set", *, images: int = 3) -> Question:
@@ -81,12 +83,11 @@ def test_what_scores_images_alone_is_exact(tmp_path: Path) -> None:
         assert batch(shortlist(pool, asked, parts=parts, runner=here)) == batch(pool)
 
 
-def test_neither_the_order_of_the_pool_nor_the_runner_matters(tmp_path: Path) -> None:
+def test_the_order_of_the_pool_does_not_matter(tmp_path: Path) -> None:
     pool = pool_of(tmp_path)
     expected = shortlist(pool, question(), parts=3, runner=here).dataset.image_ids
     shuffled = pool.take(np.random.default_rng(1).permutation(40))
-    with process_tasks(2) as processes:
-        found = shortlist(shuffled, question(), parts=3, runner=processes).dataset.image_ids
+    found = shortlist(shuffled, question(), parts=3, runner=here).dataset.image_ids
     assert list(found) == list(expected)
 
 
@@ -104,3 +105,15 @@ def test_tables_are_of_the_whole_pool() -> None:
     with pytest.raises(ConfigError, match="partitions must be 1 for curve_greedy with tables"):
         check_partitions(config, Needs(tables=("curves",)))
     check_partitions(config, Needs())
+
+
+def test_a_run_in_parts_says_so(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "partitions=3", "strategy=box_count")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.cpu_count", lambda: 1)
+        result = run_select(config)
+    assert result.run["config"]["partitions"] == 3
+    assert result.run["counts"]["pool"] == 100
+    assert result.run["counts"]["candidates"] == 15
+    whole = config_of(tmp_path, "strategy=box_count", f"output={tmp_path / 'whole'}")
+    assert result.selection.image_ids == run_select(whole).selection.image_ids

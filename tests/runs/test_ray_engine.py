@@ -12,10 +12,11 @@ import psutil
 import pytest
 
 from detal.errors import ConfigError
+from detal.runs.partitions import shortlist
 from detal.runs.ray_engine import ActorPool, RayOptions, fit_actors, ray_scoring, ray_tasks
 from detal.runs.score import run_score
-from detal.runs.select import run_select
-from tests.runs.test_score import config_of, files
+from tests.runs.test_partitions import here, pool_of, question
+from tests.runs.test_score import config_of, files, part
 
 
 def nodes(*resources: dict[str, float]) -> list[dict[str, Any]]:
@@ -118,6 +119,7 @@ def actor_processes() -> list[psutil.Process]:
 def test_a_killed_actor_costs_nothing_but_time(cluster: None, tmp_path: Path) -> None:
     local, spread = tmp_path / "local", tmp_path / "ray"
     run_score(config_of(local))
+    assert run_score(config_of(spread), runner=part(1, 4))[0]["scored_now"] == 24
     killed: list[int] = []
     counted: list[tuple[int, int]] = []
 
@@ -130,16 +132,9 @@ def test_a_killed_actor_costs_nothing_but_time(cluster: None, tmp_path: Path) ->
 
     with ray_scoring(RayOptions(actors=1, cpus=1)) as runner:
         (outcome,) = run_score(config_of(spread), runner=runner, progress=lambda title: progress)
-        assert killed
-        assert counted[-1] == (100, 100)
-        assert (outcome["scored_now"], outcome["left"]) == (100, 0)
-        assert files(spread) == files(local)
-        # Nothing is left to do, and what was lost is done again.
-        assert run_score(config_of(spread), runner=runner)[0]["scored_now"] == 0
-        lost = sorted(next((spread / "store").iterdir()).glob("*.parquet"))
-        for path in [path for path in lost if not path.name.endswith(".boxes.parquet")][:2]:
-            path.unlink()
-        assert run_score(config_of(spread), runner=runner)[0]["scored_now"] in (12, 16)
+    assert killed
+    assert counted[-1] == (76, 76)
+    assert (outcome["scored_now"], outcome["left"]) == (76, 0)
     assert files(spread) == files(local)
 
 
@@ -162,12 +157,9 @@ def test_tasks_and_their_errors(cluster: None) -> None:
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore")
-def test_parts_are_selected_from_as_in_processes(cluster: None, tmp_path: Path) -> None:
-    here = run_select(
-        config_of(tmp_path, "partitions=3", "strategy=core_set", f"output={tmp_path / 'a'}")
-    )
-    there = run_select(
-        config_of(tmp_path, "partitions=3", "strategy=core_set", f"output={tmp_path / 'b'}"),
-        runner=ray_tasks(device="cpu"),
-    )
-    assert here.selection.image_ids == there.selection.image_ids
+def test_parts_are_selected_from_as_here(cluster: None, tmp_path: Path) -> None:
+    pool = pool_of(tmp_path)
+    with ray_tasks(device="cpu") as tasks:
+        found = shortlist(pool, question(), parts=2, runner=tasks).dataset.image_ids
+    expected = shortlist(pool, question(), parts=2, runner=here).dataset.image_ids
+    assert list(found) == list(expected)

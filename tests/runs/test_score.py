@@ -31,6 +31,7 @@ def config_of(folder: Path, *overrides: str) -> SelectConfig:
             f"pool={ROOT / 'data' / 'sandbox' / 'seed.json'}",
             "labeled=null",
             "budget=5",
+            "budget.unit=images",
             "strategy=entropy",
             "dedup.per_group=null",
             "detector.image_size=64",
