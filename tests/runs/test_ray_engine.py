@@ -12,9 +12,13 @@ import psutil
 import pytest
 
 from detal.errors import ConfigError
+from detal.loop.arm import run_arm, run_initial
+from detal.loop.simulate import run_simulation
+from detal.loop.study import open_study
 from detal.runs.partitions import shortlist
 from detal.runs.ray_engine import ActorPool, RayOptions, fit_actors, ray_scoring, ray_tasks
 from detal.runs.score import run_score
+from tests.loop.test_arm import RANDOM, config, results
 from tests.runs.test_partitions import here, pool_of, question
 from tests.runs.test_score import config_of, files, part
 
@@ -163,3 +167,16 @@ def test_parts_are_selected_from_as_here(cluster: None, tmp_path: Path) -> None:
         found = shortlist(pool, question(), parts=2, runner=tasks).dataset.image_ids
     expected = shortlist(pool, question(), parts=2, runner=here).dataset.image_ids
     assert list(found) == list(expected)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")
+def test_arms_of_a_study_give_what_they_give_here(cluster: None, tmp_path: Path) -> None:
+    there, alone = (
+        config(tmp_path / name, rounds=1, strategies=["random"]) for name in ("there", "here")
+    )
+    run_simulation(there, runner=ray_tasks(device="cpu"))
+    study = open_study(alone)
+    run_initial(study, 0)
+    run_arm(study, RANDOM, 0)
+    assert results(tmp_path / "there") == results(tmp_path / "here")
