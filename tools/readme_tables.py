@@ -326,10 +326,10 @@ def _ray_scoring(result: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"{scoring['images']} images of aquarium, YOLO11n at {scoring['image_size']} px, shards of "
-        f"{scoring['shard_size']}; both nodes on {_machine(result)}, which other work shared (load "
+        f"{scoring['shard_size']}; both nodes on {_machine(scoring)}, which other work shared (load "
         f"{min(loads):.0f} to {max(loads):.0f}: compare the CPU seconds, of which Ray takes "
         f"{scoring['cpu_over_local_s']:.0f} more, once, mostly to start). The batches selected "
-        f"afterwards are {batches}. Ray {result['versions']['ray']}; {_source(result)}",
+        f"afterwards are {batches}. Ray {scoring['versions']['ray']}; {_source(scoring)}",
     ]
 
 
@@ -358,7 +358,7 @@ def _ray_partitions(result: dict[str, Any]) -> list[str]:
         "",
         f"{found['picks']} of {found['pool']:,} synthetic images, {found['dimensions']} features, "
         f"{found['scenes']} scenes of long-tailed sizes; cosine distances of the pool to the "
-        f"nearest picked image, means over {len(found['seeds'])} seeds.",
+        f"nearest picked image, means over {len(found['seeds'])} seeds; {_source(found)}",
     ]
 
 

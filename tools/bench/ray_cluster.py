@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import json
 import os
 import signal
@@ -59,6 +60,7 @@ from detal.strategies import make_strategy  # noqa: E402
 from detal.structures import Budget, Detections  # noqa: E402
 
 SHARED = ROOT.parent / "shared"
+SECTIONS = ("scoring", "partitions")
 ARMS = ("local", "ray", "worker_killed", "node_killed")
 PARTS = (1, 2, 4, 8, 16, 32)
 STRATEGIES = ("entropy", "core_set", "kmeans", "facility_location")
@@ -72,28 +74,33 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=640)
     parser.add_argument("--shard-size", type=int, default=16)
     parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument(
+        "--sections", nargs="*", default=list(SECTIONS), choices=SECTIONS, help="what is measured"
+    )
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
     parser.add_argument("--one", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(run_arm(args, args.one[0], Path(args.one[1]))))
         return
-    result = {
-        "scoring": measure_scoring(args),
-        "partitions": measure_partitions(),
-        "command": " ".join(["python", "tools/bench/ray_cluster.py", *sys.argv[1:]]),
-        "commit": commit(ROOT),
-        "machine": machine(),
-        "versions": versions() | {"ray": _ray_version()},
-    }
-    if args.output is not None:
-        args.output.write_text(json.dumps(rounded(result), indent=1) + "\n", encoding="utf-8")
+    result: dict[str, Any] = {}
+    if args.output is not None and args.output.exists():  # the other section stays
+        result = json.loads(args.output.read_text(encoding="utf-8"))
+    for section in args.sections:
+        measured = measure_scoring(args) if section == "scoring" else measure_partitions()
+        result[section] = measured | {
+            "command": " ".join(["python", "tools/bench/ray_cluster.py", *sys.argv[1:]]),
+            "commit": commit(ROOT),
+            "machine": machine(),
+            "versions": versions() | {"ray": _ray_version()},
+        }
+        if args.output is not None:
+            text = json.dumps(rounded(result), indent=1)
+            args.output.write_text(text + "\n", encoding="utf-8")
 
 
 def _ray_version() -> str:
-    import ray
-
-    return str(ray.__version__)
+    return importlib.metadata.version("ray")
 
 
 def config_of(args: argparse.Namespace, folder: Path) -> SelectConfig:
