@@ -326,7 +326,7 @@ def _ray_scoring(result: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"{scoring['images']} images of aquarium, YOLO11n at {scoring['image_size']} px, shards of "
-        f"{scoring['shard_size']}; both nodes on {_machine(scoring)}, which other work shared (load "
+        f"{scoring['shard_size']}; both nodes on {_machine(scoring)}, shared with other work (load "
         f"{min(loads):.0f} to {max(loads):.0f}: compare the CPU seconds, of which Ray takes "
         f"{scoring['cpu_over_local_s']:.0f} more, once, mostly to start). The batches selected "
         f"afterwards are {batches}. Ray {scoring['versions']['ray']}; {_source(scoring)}",
