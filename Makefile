@@ -12,8 +12,8 @@ NEWEST := .venv-newest
 PYTHON_LOWEST ?= python3.10
 TESTS ?= tests
 
-.PHONY: demo test bench check test-browser test-label-studio test-lowest test-newest bad-inputs fuzz \
-	audit constraints clean
+.PHONY: demo test bench check test-browser test-label-studio test-ray test-lowest test-newest \
+	bad-inputs fuzz audit constraints clean
 
 demo: $(READY)
 	$(BIN)/python tools/select.py --config configs/sandbox.yaml output=runs/demo
@@ -29,6 +29,11 @@ bench: $(READY)
 test-browser: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/browser
+
+# Ray with what Ray Data needs is 600 MB, so it comes after everything else was tested without it.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m ray tests
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -77,7 +82,7 @@ $(READY): pyproject.toml constraints.txt
 # Pins for every supported Python in one file; needs uv.
 constraints:
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --upgrade \
-		--extra test --extra dev pyproject.toml --output-file constraints.txt
+		--extra test --extra dev --extra ray pyproject.toml --output-file constraints.txt
 	uv pip compile --resolution lowest-direct --python-version 3.10 --no-header --no-annotate \
 		--upgrade --extra test pyproject.toml --output-file constraints-lowest.txt
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 KINDS = ("wrong class", "shifted box", "missing box")
+_MANY = 100_000_000
 
 
 def main() -> None:
@@ -457,6 +459,104 @@ def _mean_of(rows: list[dict[str, Any]], key: str) -> str:
     return "" if math.isnan(mean) else f"{mean:.2f}"
 
 
+def ray_table(result: dict[str, Any]) -> str:
+    """Scoring on a cluster beside one process, selection in parts, and what many images cost."""
+    return (
+        "\n".join([*_ray_scoring(result), "", *_ray_partitions(result), "", *_cost(result)]) + "\n"
+    )
+
+
+def _ray_scoring(result: dict[str, Any]) -> list[str]:
+    scoring = result["scoring"]
+    names = {
+        "local": "one process, two threads",
+        "ray": "Ray, two nodes of one actor",
+        "worker_killed": "the same, a worker killed",
+        "node_killed": "the same, a node killed",
+        "local_again": "one process again",
+    }
+    lines = [
+        "| scoring | CPU seconds | until the first shard, s | images/s after it | store |",
+        "|---|---|---|---|---|",
+    ]
+    for key in [key for key in names if key in scoring["arms"]]:
+        name, arm = names[key], scoring["arms"][key]
+        same = arm["digest"] == scoring["arms"]["local"]["digest"]
+        lines.append(
+            f"| {name} | {arm['cpu_s']:.0f} | {arm['first_shard_s']:.0f} | "
+            f"{arm['images_per_s']:.1f} | {'the same bytes' if same else 'other bytes'} |"
+        )
+    batches = "the same" if scoring["identical_batches"] else "not the same"
+    loads = [arm["load"] for arm in scoring["arms"].values()]
+    return [
+        *lines,
+        "",
+        f"{scoring['images']} images of aquarium, YOLO11n at {scoring['image_size']} px, shards of "
+        f"{scoring['shard_size']}; both nodes on {_machine(scoring)}, shared with other work (load "
+        f"{min(loads):.0f} to {max(loads):.0f}: compare the CPU seconds, of which Ray takes "
+        f"{scoring['cpu_over_local_s']:.0f} more, once, mostly to start). The batches selected "
+        f"afterwards are {batches}. Ray {scoring['versions']['ray']}; {_source(scoring)}",
+    ]
+
+
+def _ray_partitions(result: dict[str, Any]) -> list[str]:
+    found = result["partitions"]
+    counts = [int(row["parts"]) for row in next(iter(found["strategies"].values()))][1:]
+    heads = " | ".join(f"{count} parts" for count in counts)
+    lines = [
+        f"| strategy | measure | whole pool | {heads} | random |",
+        "|---|---|---|" + "---|" * (len(counts) + 1),
+    ]
+    measures = {
+        "same_as_whole": "images as from the whole pool",
+        "radius": "largest distance to the batch",
+        "mean_distance": "mean distance to the batch",
+    }
+    for name, rows in found["strategies"].items():
+        for key, words in measures.items():
+            if (key == "same_as_whole") == (name in {"entropy"}):
+                other = found["random"].get(key)
+                cells = [f"{row[key]:.3f}" for row in rows]
+                cells.append("" if other is None else f"{other:.3f}")
+                lines.append(f"| `{name}` | {words} | " + " | ".join(cells) + " |")
+    return [
+        *lines,
+        "",
+        f"{found['picks']} of {found['pool']:,} synthetic images, {found['dimensions']} features, "
+        f"{found['scenes']} scenes of long-tailed sizes; cosine distances of the pool to the "
+        f"nearest picked image, means over {len(found['seeds'])} seeds; {_source(found)}",
+    ]
+
+
+def _cost(result: dict[str, Any]) -> list[str]:
+    path = ROOT / "data" / "results" / "scoring.json"
+    scoring = json.loads(path.read_text(encoding="utf-8"))
+    cpu_s = statistics.median(pair["detal"]["cpu_s_per_image"] for pair in scoring["pairs"])
+    each = result["scoring"]["store_bytes_per_image"]
+    hours = cpu_s * _MANY / 3600
+    return [
+        f"| | an image | {_MANY:,} images |",
+        "|---|---|---|",
+        f"| scoring on the CPU, YOLOv5n at 640 px (`scoring.json`) | {1000 * cpu_s:.0f} core ms | "
+        f"{hours:,.0f} core hours: {hours / 1024:.1f} h on 16 nodes of 64 cores |",
+        f"| store, 40 boxes an image with all 80 logits (`ray.json`) | {each / 1000:.1f} kB | "
+        f"{each * _MANY / 1e9:,.0f} GB |",
+        f"| shards of 8,192 | | {_MANY / 8192:,.0f} shards |",
+        f"| lists of paths and keys in the driver | about 250 B | {250 * _MANY / 1e9:.0f} GB |",
+        f"| 256 image features in `detal select` | 1 kB | {1024 * _MANY / 1e9:.0f} GB; "
+        f"{1024 * _MANY / 1e9 / 32:.1f} GB in each of 32 parts |",
+    ]
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return f"{machine['cores']} cores ({machine['processor']})"
+
+
+def _source(result: dict[str, Any]) -> str:
+    return f"commit {result['commit']}; `{result['command']}`."
+
+
 def _percent(ratio: float) -> str:
     return f"{100 * ratio:.1f}"
 
@@ -693,6 +793,7 @@ def _origin(result: dict[str, Any]) -> str:
     processor = result["machine"]["processor"]
     return f"{processor}; commit {result['commit']}; `{result['command']}`."
 
+
 FILES = {"bad_inputs": "faults"}
 """Result files that are not named like their block."""
 
@@ -718,6 +819,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scale": scale_table,
     "store": store_table,
     "scoring_cpu": scoring_cpu_table,
+    "ray": ray_table,
 }
 
 

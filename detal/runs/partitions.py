@@ -138,8 +138,9 @@ def deal(number: int, parts: int, rng: np.random.Generator) -> list[NDArray[np.i
     size = max(1, min(_BLOCK, number // (_BLOCKS_PER_PART * parts)))
     blocks = [np.arange(start, min(start + size, number)) for start in range(0, number, size)]
     shuffled = rng.permutation(len(blocks))
+    nothing = np.zeros(0, dtype=np.int64)
     return [
-        np.concatenate([blocks[i] for i in np.sort(shuffled[part::parts])]).astype(np.int64)
+        np.concatenate([nothing, *(blocks[i] for i in np.sort(shuffled[part::parts]))])
         for part in range(parts)
     ]
 

@@ -256,7 +256,8 @@ def _score(
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # A pool of fixed size would hang where its node dies and no room is left.
-    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=min(pool.actors, len(rows)))
+    most = min(pool.actors, len(rows))
+    actors = ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most)
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Scorer,
         fn_constructor_args=(worker,),
