@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from detal.errors import WorkerError
-from detal.loop.units import run_units
+from detal.runs.workers import process_tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = (
-    "import os, time\nfrom detal.loop.units import run_units\n"
+    "import time\nfrom detal.runs.workers import process_tasks\n"
     "if __name__ == '__main__':\n"
-    "    run_units([[(time.sleep, 0)], [(time.sleep, 60)]], workers=1, progress=lambda: "
-    "print('one is done', flush=True))\n"
+    "    with process_tasks(1) as run:\n"
+    "        for seconds in (0, 60):\n"
+    "            for _ in run([(time.sleep, seconds)]):\n"
+    "                print('one is done', flush=True)\n"
 )
 TWICE = (
     "import time\nfrom detal.interrupts import interruptible\n"
@@ -83,4 +85,5 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(WorkerError, match=r"memory ran out with 1 of them: take fewer workers"):
-        run_units([[(os._exit, 1)]], workers=1, progress=lambda: None)
+        with process_tasks(1) as run:
+            list(run([(os._exit, 1)]))

@@ -365,10 +365,6 @@ def _true_map(study: str, figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _mean(rows: list[dict[str, Any]], key: str) -> float:
-    return sum(float(row[key]) for row in rows) / max(len(rows), 1)
-
-
 def trust_table(result: dict[str, Any]) -> str:
     """AUC and calibration of trust per class beside plain entropy's, and the planted errors."""
     part = result.get("sandbox") or result.get("aquarium") or result["bccd"]

@@ -62,10 +62,10 @@ def trustset(
     what it is expected to hold by the same models. All is learned on the reference set, or on the
     labelled images without one. Cost: fits of a tenth of a second, one pass over the store, then a
     lazy greedy (`detal.strategies.lazy`), which looks up how new an image is for the few near the
-    top only. Failure mode: what no labelled object resembles is not trusted; a reference set that is
-    not like the pool (rare classes enriched) makes rare classes look more frequent than they are;
-    with very few labelled objects found, scores weighted by their entropy stand in for trust (with
-    a warning).
+    top only. Failure mode: what no labelled object resembles is not trusted; a reference set that
+    is not like the pool (rare classes enriched) makes rare classes look more frequent than they
+    are; with very few labelled objects found, scores weighted by their entropy stand in for trust
+    (with a warning).
 
     Args:
         share: Part of the labelled objects in the TrustSet, in (0, 1].
