@@ -84,6 +84,6 @@ def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -
 
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(WorkerError, match=r"memory ran out with 1 of them: take fewer workers"):
-        with process_tasks(1) as run:
-            list(run([(os._exit, 1)]))
+    refused = pytest.raises(WorkerError, match=r"memory ran out with 1 of them: take fewer workers")
+    with refused, process_tasks(1) as run:
+        list(run([(os._exit, 1)]))
