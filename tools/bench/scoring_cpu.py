@@ -169,7 +169,7 @@ def same_boxes(own: Detections, other: Detections) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, default=SANDBOX / "images")
+    parser.add_argument("--images", type=Path, default=SANDBOX / "images" / "seed")
     parser.add_argument("--model", default=str(SANDBOX / "yolo_seed.pt"), help="for the boxes")
     parser.add_argument("--timed", default="yolo11n.yaml", help="model whose time is measured")
     parser.add_argument("--leave-out", nargs="*", default=[], help="engines that are not tried")
