@@ -162,8 +162,8 @@ class _NearDuplicates:
         self._largest_similarity = 1 - min_distance
         known = np.empty((0, features.shape[1]), dtype=np.float32) if labeled is None else labeled
         norms = np.linalg.norm(known, axis=1, keepdims=True)
-        unit = (known / np.where(norms > 0, norms, 1)).astype(np.float32)
-        self._kept = GrowingRows(unit)
+        unit = known / np.where(norms > 0, norms, 1)
+        self._kept = GrowingRows(np.asarray(unit, dtype=np.float32))
 
     def admit(self, index: int) -> bool:
         feature = self._features[index]

@@ -161,6 +161,7 @@ def test_half_precision_on_the_cpu_is_bfloat16():
         same = (box_iou(a.boxes, b.boxes) > 0.9) & (a.labels[:, None] == b.labels)
         found += int(same.any(dim=1).sum())
     assert found >= 0.8 * exact.num_boxes
+    assert close.object_features is not None
     assert close.logits.dtype == close.object_features.dtype == torch.float32
 
 

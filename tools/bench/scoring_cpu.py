@@ -15,6 +15,7 @@ an IoU over 0.99.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shlex
@@ -47,6 +48,11 @@ OWN = "channels last"
 SANDBOX = ROOT / "data" / "sandbox"
 _PACKAGES = ("openvino", "onnxruntime", "onnx")
 _SAME_IOU = 0.99
+
+
+def _traced(model: nn.Module, example: Tensor) -> Any:
+    trace: Any = torch.jit.trace
+    return trace(_Flat(model), example)
 
 
 class _Flat(nn.Module):
@@ -87,10 +93,10 @@ def _compiled(model: nn.Module) -> Engine:
 
 
 def _openvino(model: nn.Module, example: Tensor, precision: str) -> Engine:
-    import openvino
+    openvino: Any = importlib.import_module("openvino")
 
     converted = openvino.convert_model(
-        torch.jit.trace(_Flat(model), example), example_input=example, input=list(example.shape)
+        _traced(model, example), example_input=example, input=list(example.shape)
     )
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
     compiled = openvino.Core().compile_model(converted, "CPU", settings)
@@ -98,11 +104,11 @@ def _openvino(model: nn.Module, example: Tensor, precision: str) -> Engine:
 
 
 def _onnxruntime(model: nn.Module, example: Tensor, folder: Path) -> Engine:
-    import onnxruntime
+    onnxruntime: Any = importlib.import_module("onnxruntime")
 
     path = folder / "model.onnx"
     torch.onnx.export(
-        torch.jit.trace(_Flat(model), example), (example,), str(path), input_names=["x"],
+        _traced(model, example), (example,), str(path), input_names=["x"],
         dynamo=False,
     )  # fmt: skip
     options = onnxruntime.SessionOptions()
@@ -163,7 +169,7 @@ def same_boxes(own: Detections, other: Detections) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, default=SANDBOX / "images")
+    parser.add_argument("--images", type=Path, default=SANDBOX / "images" / "seed")
     parser.add_argument("--model", default=str(SANDBOX / "yolo_seed.pt"), help="for the boxes")
     parser.add_argument("--timed", default="yolo11n.yaml", help="model whose time is measured")
     parser.add_argument("--leave-out", nargs="*", default=[], help="engines that are not tried")
