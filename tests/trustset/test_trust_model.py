@@ -77,7 +77,7 @@ def test_the_fit_is_the_most_probable(rng: np.random.Generator, deviation) -> No
         z = design @ values[:columns] + values[columns] + values[columns + 1 :][label]
         prior = (values[:columns] / deviation).square().sum() + (values[columns] / 10).square()
         prior = prior + values[columns + 1 :].square().sum()
-        total = (torch.nn.functional.softplus(z) - y * z).sum() + prior / 2
+        total: torch.Tensor = (torch.nn.functional.softplus(z) - y * z).sum() + prior / 2
         total.backward()
         return total
 
