@@ -175,7 +175,9 @@ def run_arm(args: argparse.Namespace, arm: str, folder: Path) -> dict[str, Any]:
     if run.run["timings"]["scored_now"]:
         raise RuntimeError("the store was not complete")
     chosen = run.selection.image_ids
-    files = [p for p in sorted((folder / "store").rglob("*")) if p.is_file()]
+    found = sorted((folder / "store").rglob("*"))
+    # What a killed process had not finished begins with a dot; nothing reads it.
+    files = [path for path in found if path.is_file() and path.name[0] != "."]
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
