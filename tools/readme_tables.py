@@ -520,7 +520,7 @@ def _ray_partitions(result: dict[str, Any]) -> list[str]:
         "",
         f"{found['picks']} of {found['pool']:,} synthetic images, {found['dimensions']} features, "
         f"{found['scenes']} scenes of long-tailed sizes; cosine distances of the pool to the "
-        f"nearest picked image, means over {len(found['seeds'])} seeds; {_source(found)}",
+        f"nearest picked image, seeds {', '.join(map(str, found['seeds']))}; {_source(found)}",
     ]
 
 

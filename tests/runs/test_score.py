@@ -44,8 +44,10 @@ def config_of(folder: Path, *overrides: str) -> SelectConfig:
 
 
 def files(folder: Path) -> dict[str, bytes]:
+    """All files of the store; what a killed process had not finished begins with a dot."""
     store = folder / "store"
-    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+    found = [path for path in store.rglob("*") if path.is_file() and path.name[0] != "."]
+    return {str(path.relative_to(store)): path.read_bytes() for path in found}
 
 
 def part(index: int, count: int) -> Any:

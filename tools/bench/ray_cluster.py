@@ -64,7 +64,7 @@ SECTIONS = ("scoring", "partitions")
 ARMS = ("local", "ray", "worker_killed", "node_killed")
 PARTS = (1, 2, 4, 8, 16, 32)
 STRATEGIES = ("entropy", "core_set", "kmeans", "facility_location")
-POOL, DIMENSIONS, SCENES, PICKS, SEEDS = 20_000, 128, 400, 200, (0, 1, 2)
+POOL, DIMENSIONS, SCENES, PICKS = 20_000, 128, 400, 200
 
 
 def main() -> None:
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument(
         "--sections", nargs="*", default=list(SECTIONS), choices=SECTIONS, help="what is measured"
     )
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="of partitions")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
     parser.add_argument("--one", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -87,7 +88,7 @@ def main() -> None:
     if args.output is not None and args.output.exists():  # the other section stays
         result = json.loads(args.output.read_text(encoding="utf-8"))
     for section in args.sections:
-        measured = measure_scoring(args) if section == "scoring" else measure_partitions()
+        measured = measure_scoring(args) if section == "scoring" else measure_partitions(args.seeds)
         result[section] = measured | {
             "command": " ".join(["python", "tools/bench/ray_cluster.py", *sys.argv[1:]]),
             "commit": commit(ROOT),
@@ -175,7 +176,9 @@ def run_arm(args: argparse.Namespace, arm: str, folder: Path) -> dict[str, Any]:
     if run.run["timings"]["scored_now"]:
         raise RuntimeError("the store was not complete")
     chosen = run.selection.image_ids
-    files = [p for p in sorted((folder / "store").rglob("*")) if p.is_file()]
+    found = sorted((folder / "store").rglob("*"))
+    # What a killed process had not finished begins with a dot; nothing reads it.
+    files = [path for path in found if path.is_file() and path.name[0] != "."]
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
@@ -278,12 +281,12 @@ def _cpu_time() -> Iterator[list[float]]:
         total[0] = sum(spent.values()) - before
 
 
-def measure_partitions() -> dict[str, Any]:
+def measure_partitions(seeds: Sequence[int]) -> dict[str, Any]:
     """For each strategy and number of parts, what the batch covers, seeds averaged."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in STRATEGIES}
     random: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="detal-parts-") as scratch:
-        for seed in SEEDS:
+        for seed in seeds:
             pool, features = synthetic_pool(Path(scratch) / str(seed), seed)
             drawn = generator(seed, "bench", "random").permutation(POOL)[:PICKS]
             random.append(coverage(features, drawn))
@@ -302,7 +305,7 @@ def measure_partitions() -> dict[str, Any]:
         "dimensions": DIMENSIONS,
         "scenes": SCENES,
         "picks": PICKS,
-        "seeds": list(SEEDS),
+        "seeds": list(seeds),
         "random": _mean(random),
         "strategies": means,
     }
