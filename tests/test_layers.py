@@ -9,7 +9,8 @@ import detal
 
 PACKAGE = Path(detal.__file__).parent
 LAYERS = [
-    {"errors", "files", "seeding"},
+    {"errors", "seeding"},
+    {"files"},
     {"boxes", "config", "notebook"},
     {"structures"},
     {"datasets", "detectors", "evaluation", "sandbox", "store"},
