@@ -81,6 +81,9 @@ def read_source(path: Path, *, root: Path | None = None) -> YoloSource:
     problems: list[Problem] = []
     root = root or _find_root(data, file, entries, problems)
     splits = {name: tuple(_locate(root, text) for text in texts) for name, texts in entries.items()}
+    for name, places in splits.items():
+        if any(place.parent == place for place in places):
+            raise DataError(f"{file}: {name!r} must be a folder of images, not the whole disk")
     return YoloSource(file, root, splits, _names(data, file), tuple(problems))
 
 

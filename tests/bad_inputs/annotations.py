@@ -590,6 +590,7 @@ def _yolo() -> list[Case]:
         "train-nul": 'train: "a\\0b"\nnames: [cat]\n',
         "train-nowhere": "train: nowhere\nnames: [cat]\n",
         "train-traversal": "train: ../../../../../../../../etc\nnames: [cat]\n",
+        "train-whole-disk": "train: /\nnames: [cat]\n",
         "train-url": "train: http://127.0.0.1:9/x\nnames: [cat]\n",
         "path-number": "path: 5\ntrain: images\nnames: [cat]\n",
         "path-nowhere": "path: /nowhere\ntrain: missing\nnames: [cat]\n",

@@ -584,7 +584,8 @@ def run_guided(session: Session, *, seconds: float) -> None:
         return session.reader.mutate(data, rng)[:max_size]
 
     flags = [f"-max_total_time={seconds:.0f}", "-timeout=60", "-rss_limit_mb=0", "-max_len=20000"]
-    flags += ["-print_final_stats=0", "-verbosity=0", "-seed=1", str(corpus)]
+    flags += ["-print_final_stats=0", "-verbosity=0", "-seed=1"]
+    flags += [f"-artifact_prefix={session.findings / session.name}-", str(corpus)]
     atheris.Setup(["fuzz", *flags], session.meet, custom_mutator=mutator)
     atheris.Fuzz()
 
@@ -648,6 +649,8 @@ def main() -> None:
         options = ["--seconds", str(arguments.seconds), "--findings", str(findings), "--here"]
         subprocess.run([sys.executable, __file__, name, *options], check=False)
         done.append(json.loads((findings / f"{name}.json").read_text(encoding="utf-8")))
+        hung = [path.name for path in findings.glob(f"{name}-timeout-*")]
+        done[-1]["findings"] += [f"more than 60 s ({name})" for name in hung]
         print(f"{name}: {done[-1]['examples']:,} examples in {done[-1]['seconds']} s", flush=True)
     if arguments.output is not None:
         record(arguments.output, done)
