@@ -57,8 +57,13 @@ def main() -> None:
     args = _arguments()
     args.scratch.mkdir(parents=True, exist_ok=True)
     log = args.scratch.absolute() / "outcomes.jsonl"
-    jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
-    with ThreadPoolExecutor(len(jobs)) as pool:
+    jobs = [
+        (name, scenarios_of)
+        for scenarios_of in (_kills, _others)
+        for name in SHARES
+        if args.jobs is None or f"{name}{scenarios_of.__name__}" in args.jobs
+    ]
+    with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(_all_of, name, scenarios_of, args, log) for name, scenarios_of in jobs]
     for future in found:
         future.result()
@@ -99,6 +104,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200, help="random kills of all together")
     parser.add_argument(
         "--boundaries", type=int, default=24, help="write boundaries of each, evenly spaced; 0: all"
+    )
+    parser.add_argument(
+        "--jobs", nargs="*", help="only these (select_kills, merge_others …); none: the table only"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "data" / "results" / "faults.json")
     return parser.parse_args()
