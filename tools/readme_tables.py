@@ -667,8 +667,8 @@ def faults_table(result: dict[str, Any]) -> str:
     lines.append("")
     lines.append(
         f"{result['kills']} kills at random moments, {result['lost']} of all faults lost anything; "
-        f"{runs['seconds'] / 60:.0f} minutes on {machine['cores']} cores ({machine['processor']}), "
-        f"which other work shared; commit {runs['commit']}; `{runs['command']}`."
+        f"{machine['cores']} cores ({machine['processor']}), commit {', '.join(runs['commits'])}; "
+        f"`{runs['command']}`."
     )
     return "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -96,7 +96,7 @@ def random_kills(bench: Bench, *, kills: int, rng: np.random.Generator) -> Outco
         for _ in range(_MOST_KILLS):
             process = trial.start()
             if ended_within(process, rng.uniform(0, bench.seconds)) is None:
-                os.kill(_pid(process), signal.SIGKILL)
+                _send(process, signal.SIGKILL)
             if ended(process) != -signal.SIGKILL:
                 break
             outcome.injected += 1
@@ -145,7 +145,7 @@ def interrupts(bench: Bench, *, number: int, rng: np.random.Generator) -> Outcom
         process = trial.start()
         _wait_for(lambda: bool(trial.writes))
         if ended_within(process, rng.uniform(0, 0.9 * bench.seconds)) is None:
-            os.kill(_pid(process), signal.SIGINT)
+            _send(process, signal.SIGINT)
         code = ended(process)
         if code == 0:  # it was through
             continue
@@ -167,9 +167,9 @@ def two_at_once(bench: Bench, *, number: int, rng: np.random.Generator) -> Outco
         _wait_for(lambda: bool(trial.writes))
         if ended_within(process, rng.uniform(0.1, 0.6) * bench.seconds) is not None:
             continue
-        os.kill(_pid(process), signal.SIGSTOP)
+        _send(process, signal.SIGSTOP)
         second = trial.run()
-        os.kill(_pid(process), signal.SIGCONT)
+        _send(process, signal.SIGCONT)
         first = ended(process)
         if second == 0:  # the first one was between two steps, or through
             continue
@@ -244,9 +244,10 @@ def vanished(bench: Bench, part: str, *, number: int, rng: np.random.Generator) 
     return outcome
 
 
-def _pid(process: BaseProcess) -> int:
+def _send(process: BaseProcess, number: signal.Signals) -> None:
     assert process.pid is not None
-    return process.pid
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(process.pid, number)
 
 
 @contextmanager

@@ -5,7 +5,8 @@
 
 Each of the four runs in forked processes beside the others (`tests/faults`). Real disks that are
 full, read-only or go away are tmpfs and bind mounts: as root on Linux only, left out elsewhere. The
-figures are added to the result file, whose other keys stay as they are.
+figures are added to the result file, whose other keys stay as they are. Outcomes are logged in the
+scratch folder: the same command goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -55,24 +55,32 @@ _SEED = 0
 def main() -> None:
     """Run all scenarios, print the table, add it to the result file."""
     args = _arguments()
-    started, revision = time.monotonic(), commit(ROOT)
-    jobs = [(name, scenarios_of) for scenarios_of in (_kills, _others) for name in SHARES]
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        found = list(pool.map(lambda job: _all_of(job[0], job[1], args), jobs))
-    outcomes = [outcome for those in found for outcome in those]
-    random = [o for o in outcomes if o.fault == "kill -9 at a random moment"]
+    args.scratch.mkdir(parents=True, exist_ok=True)
+    log = args.scratch.absolute() / "outcomes.jsonl"
+    jobs = [
+        (name, scenarios_of)
+        for scenarios_of in (_kills, _others)
+        for name in SHARES
+        if args.jobs is None or f"{name}{scenarios_of.__name__}" in args.jobs
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(_all_of, name, scenarios_of, args, log) for name, scenarios_of in jobs]
+    for future in found:
+        future.result()
+    rows = sorted(_logged(log), key=lambda row: list(SHARES).index(row["where"]))
+    random = [row for row in rows if row["fault"] == "kill -9 at a random moment"]
     result = json.loads(args.output.read_text("utf-8")) if args.output.exists() else {}
+    columns = ("fault", "where", "injected", "survived", "lost")
     result |= {
-        "kills": sum(o.injected for o in random),
-        "lost": sum(len(o.failures) for o in outcomes),
-        "faults": [o.row() for o in outcomes if o.injected],
+        "kills": sum(row["injected"] for row in random),
+        "lost": sum(row["lost"] for row in rows),
+        "faults": [{key: row[key] for key in columns} for row in rows if row["injected"]],
         "kill_runs": {
-            "kills": {o.where: o.injected for o in random},
+            "kills": {row["where"]: row["injected"] for row in random},
             "seed": _SEED,
-            "failures": [f"{o.fault}, {o.where}: {text}" for o in outcomes for text in o.failures],
-            "seconds": round(time.monotonic() - started),
+            "failures": [text for row in rows for text in row["failures"]],
+            "commits": sorted({row["commit"] for row in rows}),
             "command": " ".join(["python", "tools/bench/faults.py", *sys.argv[1:]]),
-            "commit": revision,
             "machine": machine(),
             "versions": versions(),
         },
@@ -83,6 +91,13 @@ def main() -> None:
     sys.exit(1 if result["lost"] else 0)
 
 
+def _logged(log: Path) -> list[dict[str, Any]]:
+    """The outcomes so far."""
+    if not log.exists():
+        return []
+    return [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True, help="folder for all runs")
@@ -90,19 +105,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--boundaries", type=int, default=24, help="write boundaries of each, evenly spaced; 0: all"
     )
+    parser.add_argument(
+        "--jobs", nargs="*", help="only these (select_kills, merge_others …); none: the table only"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "data" / "results" / "faults.json")
     return parser.parse_args()
 
 
-def _all_of(name: str, scenarios_of: Scenarios, args: argparse.Namespace) -> list[Outcome]:
-    """The scenarios of one victim, in a folder of its own."""
-    bench = Bench(name, args.scratch.absolute() / f"{name}{scenarios_of.__name__}")
-    outcomes = []
-    for scenario in scenarios_of(bench, args, np.random.default_rng(_SEED)):
+def _all_of(name: str, scenarios_of: Scenarios, args: argparse.Namespace, log: Path) -> None:
+    """The scenarios of one victim, in a folder of its own, that are not in the log yet."""
+    job = f"{name}{scenarios_of.__name__}"
+    done, revision = sum(row["job"] == job for row in _logged(log)), commit(ROOT)
+    bench = Bench(name, args.scratch.absolute() / job)
+    rng = np.random.default_rng([_SEED, done])
+    for scenario in list(scenarios_of(bench, args, rng))[done:]:
         outcome = scenario()
-        outcomes.append(outcome)
+        row = {"job": job, **outcome.row(), "failures": outcome.failures, "commit": revision}
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
         print(json.dumps(outcome.row()), *outcome.failures, sep="\n  ", file=sys.stderr, flush=True)
-    return outcomes
 
 
 def _kills(
