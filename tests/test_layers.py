@@ -21,6 +21,7 @@ LAYERS = [
     {"strategies"},
     {"runs"},
     {"loop", "review"},
+    {"printing"},
     {"cli"},
     {"__init__", "__main__"},
 ]
