@@ -73,14 +73,36 @@ def test_agent_table_and_sections() -> None:
     result = {
         "small": [tiny, {**tiny, "to_greedy": 0.99, "to_optimum": 0.98}],
         "large": [wide],
-        "machine": {"processor": "x"},
+        "ablations": [
+            {"variant": "default", "seed": seed, "misled": misled, "pool": 1.0}
+            for seed, misled in enumerate((1.0, 1.2))
+        ],
+        "machine": {"cores": 2, "processor": "x"},
         "commit": "abc",
         "command": "python",
     }
     rows = readme.agent_table(result).splitlines()
     assert rows[2] == "| tiny | 102.0 | 99.0 | 90.0 | 110.0 | 98.0 | 95.0 |"
     assert rows[3] == "| 30 boxes of 1,000 images | 105.0 | 105.0 | 90.0 | 110.0 |  |  |"
-    assert "up to 2 seeds each" in rows[-1]
+    assert "| default | 110.0 | 100.0 |" in rows
+
+
+def test_arms_of_several_files_are_one_study(tmp_path: Path) -> None:
+    bench = load("tools/bench/agent.py")
+    study = {"rounds": 1, "seeds": [0], "budget": {}, "command": "python", "commit": "abc"}
+    files = []
+    for name, start, end in (("random", 0.1, 0.2), ("mgral", 0.1, 0.3), ("ppal", 0.15, 0.3)):
+        curve = [
+            {"seed": 0, "round": r, "boxes": 60.0 * (r + 1), "mAP": ap, "rare_third_AP": ap}
+            for r, ap in enumerate((start, end))
+        ]
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps({**study, "strategies": {name: {"curve": curve}}}))
+    joined = bench.true_map(files[:2])["strategies"]
+    assert joined["mgral"]["mAP"] == pytest.approx(0.2)
+    assert joined["mgral"]["minus"]["random"]["mean"] == pytest.approx(0.05)
+    with pytest.raises(SystemExit, match="start from the same models"):
+        bench.true_map(files)
 
 
 def test_every_selection_of_the_bench_is_measured(tmp_path: Path, monkeypatch) -> None:

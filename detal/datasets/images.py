@@ -90,7 +90,6 @@ _PIL_ERRORS = (
 # Faults of the machine, not of the image: to quarantine it would lose it.
 _NOT_THE_FILE = AWAY | {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 if hasattr(cv2, "setLogLevel"):  # in some versions here, in others there
     cv2.setLogLevel(0)
 else:

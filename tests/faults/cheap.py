@@ -47,7 +47,7 @@ def _train(
 
 
 def _run_units(
-    stages: Iterable[Sequence[tuple[Any, ...]]], *, workers: int, progress: Callable[[], None]
+    stages: Iterable[Sequence[tuple[Any, ...]]], *, runner: object, progress: Callable[[], None]
 ) -> None:
     for units in stages:
         for function, *arguments in units:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -240,11 +240,11 @@ def test_images_that_go_away_are_not_quarantined(
 def test_a_fault_of_the_machine_is_none_of_the_image(
     tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def fail(path: Path) -> bytes:
+    def fail(path: Path) -> BinaryIO:
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", fail)
+        patch.setattr("detal.datasets.images.open_regular", fail)
         with pytest.raises(OSError, match=os.strerror(number)):
             fill(tmp_path / "store", dataset, LeftBright())
     assert fill(tmp_path / "store", dataset, LeftBright()) == [9]
