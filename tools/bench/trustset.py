@@ -5,7 +5,7 @@
     python tools/bench/trustset.py aquarium --study runs/aquarium --seeds 0 1 2     # trains nothing
     python tools/bench/trustset.py dirty dirty_outside           # trains two folds, and one more
     python tools/bench/trustset.py pruning --seeds 0 1 2         # trains 1 + 6 detectors per seed
-    python tools/bench/trustset.py gain --al-quality data/results/al_quality_sandbox.json
+    python tools/bench/trustset.py gain --al-quality data/results/al_quality_*sandbox.json
 
 ``sandbox``, the dirty parts (openimages5), ``pruning`` and ``gain`` fill their parts of
 ``data/results/trustset_sandbox.json``, the others ``trustset_aquarium.json`` and
@@ -99,7 +99,13 @@ def main() -> None:
     )
     parser.add_argument("--study", type=Path, help="folder of a study, for aquarium or bccd")
     parser.add_argument("--judges", type=int, default=1, help="on each image, of planted errors")
-    parser.add_argument("--al-quality", type=Path, help="result file of tools/bench/al_quality.py")
+    parser.add_argument(
+        "--al-quality",
+        type=Path,
+        nargs="+",
+        help="result files of tools/bench/al_quality.py, arms from the same start models; of an "
+        "arm that is in several, the last",
+    )
     parser.add_argument("--strategy", default="trustset", help="label of the arm in that file")
     parser.add_argument("--entropy", default="entropy_sum", help="label of the arm compared with")
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "bench_trustset")
@@ -443,12 +449,16 @@ def pruning_figure(result: dict[str, Any]) -> Figure:
 def gain(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """AP of the rarest third beyond entropy's, as area over boxes, by seed."""
     if args.al_quality is None:
-        sys.exit("gain needs --al-quality, a result file of tools/bench/al_quality.py")
-    result = json.loads(args.al_quality.read_text("utf-8"))
-    found: dict[str, Any] = {"file": args.al_quality.name, "seeds": result["seeds"]}
+        sys.exit("gain needs --al-quality, result files of tools/bench/al_quality.py")
+    results = [json.loads(path.read_text("utf-8")) for path in args.al_quality]
+    strategies = {name: arm for result in results for name, arm in result["strategies"].items()}
+    found: dict[str, Any] = {
+        "files": [path.name for path in args.al_quality],
+        "seeds": results[-1]["seeds"],
+    }
     for metric in ("rare_third_AP", "mAP"):
         areas = {
-            arm: areas_over_boxes(result["strategies"], (args.strategy, args.entropy), arm, metric)
+            arm: areas_over_boxes(strategies, (args.strategy, args.entropy), arm, metric)
             for arm in (args.strategy, args.entropy)
         }
         difference = 100 * (areas[args.strategy] - areas[args.entropy])
