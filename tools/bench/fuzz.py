@@ -11,6 +11,7 @@ python tools/bench/fuzz.py coco voc yolo --seconds 900 --findings /tmp/findings
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import hashlib
 import io
@@ -228,7 +229,7 @@ def mutate_xml(data: bytes, rng: np.random.Generator) -> bytes:
     elif kind == 2:
         parent.remove(child)
     elif kind == 3:
-        parent.append(ElementTree.fromstring(ElementTree.tostring(child)))
+        parent.append(copy.deepcopy(child))
     else:
         element.tag = elements[int(rng.integers(len(elements)))].tag
     return ElementTree.tostring(root).replace(b"\0", b"&#0;")
