@@ -855,6 +855,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bad_inputs": bad_inputs_table,
     "faults": faults_table,
     "selection": selection_table,
+    "selection_million": selection_table,
     "scale": scale_table,
     "store": store_table,
     "scoring_cpu": scoring_cpu_table,
