@@ -851,6 +851,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "agent": agent_table,
     "trustset_sandbox": trust_table,
     "trustset_aquarium": trust_table,
+    "trustset_bccd": trust_table,
     "report": report_table,
     "bad_inputs": bad_inputs_table,
     "faults": faults_table,
