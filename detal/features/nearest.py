@@ -11,7 +11,7 @@ Shapes: P candidates, n asked about, K points added.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Integers = NDArray[np.int64]
 Rows = Callable[[Integers], Floats]
 """(n, D) coordinates of the candidates ``index`` (n,)."""
 
+_Own = TypeVar("_Own", bound="_Stacked")
 _CELLS = 1_048_576
 _LEAST_ROWS = 16
 _FIRST_CAPACITY = 64
@@ -150,45 +151,41 @@ class GrowingRows:
         return GrowingRows(self._rows[:count].copy())
 
 
-class CosinePoints:
+class _Stacked:
+    """Points that keep a row of each that joined."""
+
+    def __init__(self, rows: Rows, stack: GrowingRows | None = None) -> None:
+        self._rows = rows
+        self._stack = GrowingRows() if stack is None else stack
+
+    def append(self, candidate: int) -> None:
+        """See `Points`."""
+        self._stack.append(self._rows(np.array([candidate]))[0])
+
+    def copy(self: _Own, count: int) -> _Own:
+        """See `Points`."""
+        return type(self)(self._rows, self._stack.copy(count))
+
+
+class CosinePoints(_Stacked):
     """Points at 1 - the inner product, in [0, 2].
 
     Args:
         rows: Unit vectors of the candidates; a zero vector is at distance 1 from everything.
     """
 
-    def __init__(self, rows: Rows, stack: GrowingRows | None = None) -> None:
-        self._rows = rows
-        self._stack = GrowingRows() if stack is None else stack
-
-    def append(self, candidate: int) -> None:
-        """See `Points`."""
-        self._stack.append(self._rows(np.array([candidate]))[0])
-
     def nearest(self, index: Integers, *, first: int) -> Floats:
         """See `Points`."""
         highest = (self._rows(index) @ self._stack.since(first).T).max(axis=1)
         return np.asarray(np.clip(1 - highest, 0, 2))
 
-    def copy(self, count: int) -> CosinePoints:
-        """See `Points`."""
-        return CosinePoints(self._rows, self._stack.copy(count))
 
-
-class EuclideanPoints:
+class EuclideanPoints(_Stacked):
     """Points at Euclidean distance.
 
     Args:
         rows: Coordinates of the candidates, with the origin among them: far from it they cancel.
     """
-
-    def __init__(self, rows: Rows, stack: GrowingRows | None = None) -> None:
-        self._rows = rows
-        self._stack = GrowingRows() if stack is None else stack
-
-    def append(self, candidate: int) -> None:
-        """See `Points`."""
-        self._stack.append(self._rows(np.array([candidate]))[0])
 
     def nearest(self, index: Integers, *, first: int) -> Floats:
         """See `Points`."""
@@ -196,7 +193,3 @@ class EuclideanPoints:
         relative = np.einsum("kd,kd->k", points, points) - 2 * (rows @ points.T)
         squared = relative.min(axis=1) + np.einsum("nd,nd->n", rows, rows)
         return np.asarray(np.sqrt(np.maximum(squared, 0)))
-
-    def copy(self, count: int) -> EuclideanPoints:
-        """See `Points`."""
-        return EuclideanPoints(self._rows, self._stack.copy(count))

@@ -27,10 +27,12 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tools" / "bench"))
 
 import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
 import torch  # noqa: E402
+from synthetic import truth_of  # noqa: E402
 
 from detal.datasets import IMAGE_COLUMNS, Dataset, open_dataset  # noqa: E402
 from detal.detectors import load_yolo  # noqa: E402
@@ -43,7 +45,7 @@ from detal.scoring import IMAGE_SCHEMA  # noqa: E402
 from detal.seeding import generator  # noqa: E402
 from detal.store import Store, image_keys  # noqa: E402
 from detal.strategies import STRATEGIES, Needs, make_strategy  # noqa: E402
-from detal.structures import Annotations, Budget, Detections  # noqa: E402
+from detal.structures import Budget, Detections  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
 LABELED = 500
@@ -275,7 +277,7 @@ def _read(scratch: Path, kind: str, number: int, size: int) -> ScoredDataset:
         schema=IMAGE_COLUMNS,
     )
     seen = stored.detections(np.arange(number)) if kind == "labeled" else None
-    annotations = None if seen is None else _truth(seen)
+    annotations = None if seen is None else truth_of(seen)
     dataset = Dataset(
         name=kind,
         images=table,
@@ -284,17 +286,6 @@ def _read(scratch: Path, kind: str, number: int, size: int) -> ScoredDataset:
         annotations=annotations,
     )
     return ScoredDataset(dataset=dataset, stored=stored)
-
-
-def _truth(seen: Detections) -> Annotations:
-    """The detections of a score over one half are objects."""
-    cut = seen.offsets.numpy()[1:-1]
-    real = np.split((seen.scores > 0.5).numpy(), cut)
-    boxes, labels = np.split(seen.boxes.numpy(), cut), np.split(seen.labels.numpy(), cut)
-    return Annotations.from_lists(
-        [b[r] for b, r in zip(boxes, real, strict=True)],
-        [found[r] for found, r in zip(labels, real, strict=True)],
-    )
 
 
 def measure_sizes(

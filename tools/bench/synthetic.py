@@ -40,6 +40,7 @@ __all__ = [
     "open_store",
     "paths",
     "read_pool",
+    "truth_of",
     "write_store",
     "write_tables",
 ]
@@ -113,7 +114,7 @@ def read_pool(root: Path, kind: str, images: int, passes: tuple[str, ...] = ()) 
         images=table,
         class_names=CLASSES,
         category_ids=tuple(range(len(CLASSES))),
-        annotations=_truth(stored.detections(np.arange(images))) if known else None,
+        annotations=truth_of(stored.detections(np.arange(images))) if known else None,
     )
     return ScoredDataset(dataset=dataset, stored=stored, passes=dict.fromkeys(passes, stored))
 
@@ -218,7 +219,7 @@ def _seen(rng: np.random.Generator, images: int) -> Detections:
     )
 
 
-def _truth(seen: Detections) -> Annotations:
+def truth_of(seen: Detections) -> Annotations:
     """The detections of a score over one half are objects."""
     cut = seen.offsets.numpy()[1:-1]
     real = np.split((seen.scores > 0.5).numpy(), cut)
