@@ -40,7 +40,6 @@ __all__ = [
     "expect_objects",
     "fit_trust_of",
     "membership_where_known",
-    "trust_of_candidates",
     "trusted_share",
 ]
 
@@ -138,9 +137,7 @@ def _trust_set(
     )
 
 
-def membership_where_known(
-    candidates: Candidates, *, options: TrustSetOptions = _DEFAULTS
-) -> tuple[Labeled, NDArray[np.float64]]:
+def membership_where_known(candidates: Candidates) -> tuple[Labeled, NDArray[np.float64]]:
     """The L labelled images that `fit_trust_of` learns on, and what of each is in the TrustSet.
 
     Returns:
@@ -150,18 +147,17 @@ def membership_where_known(
         ConfigError: If nothing is labelled.
     """
     labeled, seen, truth = _known(candidates)
-    trust_set = _trust_set(candidates, seen, truth, options=options)
+    trust_set = _trust_set(candidates, seen, truth, options=_DEFAULTS)
     image = truth.image_index
     members = np.bincount(image, weights=trust_set.member, minlength=len(truth))
     return labeled, members / np.maximum(np.bincount(image, minlength=len(truth)), 1)
 
 
-def trusted_share(
-    candidates: Candidates, *, rng: np.random.Generator, options: TrustSetOptions = _DEFAULTS
-) -> NDArray[np.float64]:
+def trusted_share(candidates: Candidates, *, rng: np.random.Generator) -> NDArray[np.float64]:
     """(P,) share in 0..1 of the objects expected in each candidate that teach."""
-    expected = expect_objects(candidates, rng=rng, options=options)
-    total = _by_image(expected.teaching)
+    expected = expect_objects(candidates, rng=rng)
+    teaching = expected.teaching
+    total = np.bincount(_image_of(teaching), teaching.amounts, minlength=len(candidates))
     return np.clip(total / np.maximum(expected.boxes, _LEAST_BOXES), 0, 1)
 
 
@@ -214,21 +210,6 @@ def _read(
             yield index, detections, (1 - by_trust) * found + by_trust * trusted
 
     return sum_amounts(amounts(), num_images=len(candidates)), boxes
-
-
-def trust_of_candidates(
-    candidates: Candidates,
-    *,
-    rng: np.random.Generator,
-    options: TrustSetOptions = _DEFAULTS,
-) -> NDArray[np.float64]:
-    """(P,) objects that teach, expected in each candidate, >= 0; see `expect_objects`."""
-    return _by_image(expect_objects(candidates, rng=rng, options=options).teaching)
-
-
-def _by_image(bundles: Bundles) -> NDArray[np.float64]:
-    total = np.bincount(_image_of(bundles), weights=bundles.amounts, minlength=len(bundles))
-    return np.asarray(total, dtype=np.float64)
 
 
 def _image_of(bundles: Bundles) -> NDArray[np.int64]:

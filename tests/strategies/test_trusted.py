@@ -13,7 +13,7 @@ from detal.errors import ConfigError
 from detal.features.expected_objects import expected_objects
 from detal.reward import CategoryCurves
 from detal.strategies import Candidates, Labeled, make_strategy
-from detal.strategies.trust import expect_objects, fit_trust_of, trust_of_candidates
+from detal.strategies.trust import expect_objects, fit_trust_of
 from detal.structures import Budget
 from tests.strategies.factories import pool_of, random_pool, with_details
 from tests.trustset.factories import labels_of, seen_of
@@ -64,12 +64,19 @@ def pool_with(images, labeled: Labeled, **changes) -> Candidates:
     )
 
 
+def trust_of(candidates: Candidates, rng: np.random.Generator) -> np.ndarray:
+    """Objects that teach, expected in each candidate."""
+    bundles = expect_objects(candidates, rng=rng).teaching
+    image = np.repeat(np.arange(len(bundles)), np.diff(bundles.offsets))
+    return np.bincount(image, bundles.amounts, minlength=len(bundles))
+
+
 IMAGES = [[(LARGE, [SURE, 0.01, 0.01])], [(SMALL, [0.4, DOUBT, 0.01])], []]
 
 
 def test_what_looks_like_the_hard_objects_is_trusted(rng: np.random.Generator) -> None:
     candidates = pool_with(IMAGES, labeled_world())
-    easy, hard, empty = trust_of_candidates(candidates, rng=rng)
+    easy, hard, empty = trust_of(candidates, rng)
     assert hard > 0.7
     assert easy < 0.3
     assert empty == 0
@@ -106,7 +113,7 @@ def test_objects_add_up_to_what_is_there(rng: np.random.Generator) -> None:
 def test_the_fewer_are_labelled_the_less_hardness_counts(rng: np.random.Generator) -> None:
     many = labeled_world()
     few = replace(many, class_counts=np.array([0, 0, 0]))
-    amounts = [trust_of_candidates(pool_with(IMAGES, one), rng=rng) for one in (many, few)]
+    amounts = [trust_of(pool_with(IMAGES, one), rng) for one in (many, few)]
     assert amounts[0][1] > 5 * amounts[0][0]
     assert amounts[1][1] == pytest.approx(amounts[1][0], rel=0.05)
 
