@@ -340,7 +340,7 @@ def _agent_notes(result: dict[str, Any]) -> list[str]:
 
 def _true_map(study: str, figures: dict[str, Any]) -> list[str]:
     """True mAP of the agent and of what it is compared with."""
-    shown = ("curve_greedy", "trustset", "entropy_mean", "ppal", "cald", "random")
+    shown = ("curve_greedy", "trustset", "class_balanced", "entropy_mean", "ppal", "cald", "random")
     rows = {
         name: row
         for name, row in figures["strategies"].items()
