@@ -3,7 +3,7 @@
 A reader may raise a `DetalError`; anything else, a broken promise of what it returns or more than
 ten seconds of processor time is a finding, kept in the folder of findings and told at the end. With
 atheris (``pip install atheris``) changes follow the coverage of detal's code, without it they are
-blind.
+blind. The folder also keeps what was reached so far: the same command goes on.
 
 python tools/bench/fuzz.py coco voc yolo --seconds 900 --findings /tmp/findings
 """
@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 MOST_SECONDS = 10
+HUNG_SECONDS = 600  # of a clock: what never comes back from C to Python
 _INTERESTING: tuple[Any, ...] = (
     *(0, 1, -1, 2**31, 2**63, -(2**63), 10**400, 0.5, 1e-320, 1e308, -1e308),
     *(float("nan"), float("inf"), True, None, "", "cat", "1", "nan", "\ud800", "\0", "x" * 300),
@@ -96,6 +98,7 @@ class Session:
     refused: int = 0
     output: Path | None = None
     guided: bool = False
+    before: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     saved: float = 0.0
     found: dict[str, str] = field(default_factory=dict)
@@ -142,15 +145,18 @@ class Session:
             self.output.write_text(json.dumps(self.figures()), encoding="utf-8")
 
     def figures(self) -> dict[str, Any]:
-        """For the result file."""
-        return {
-            "reader": self.name,
-            "guided": self.guided,
+        """For the result file, with those of the runs before."""
+        now = {
             "seconds": round(time.monotonic() - self.started),
             "cpu_seconds": round(time.process_time()),
             "examples": self.examples,
             "refused": self.refused,
-            "findings": sorted(self.found.values()),
+        }
+        return {
+            "reader": self.name,
+            "guided": self.guided,
+            **{key: value + self.before.get(key, 0) for key, value in now.items()},
+            "findings": sorted({*self.before.get("findings", []), *self.found.values()}),
         }
 
 
@@ -574,7 +580,8 @@ def run_guided(session: Session, *, seconds: float) -> None:
     """Follow the coverage of detal's code; ends the process."""
     import atheris  # type: ignore[import-untyped]
 
-    corpus = Path(tempfile.mkdtemp())
+    corpus = session.findings / f"{session.name}.corpus"
+    corpus.mkdir(exist_ok=True)
     for number, seed in enumerate(session.reader.seeds()):
         (corpus / f"seed{number}").write_bytes(seed)
 
@@ -584,7 +591,12 @@ def run_guided(session: Session, *, seconds: float) -> None:
             return bytes(atheris.Mutate(data, len(data)))[:max_size]
         return session.reader.mutate(data, rng)[:max_size]
 
-    flags = [f"-max_total_time={seconds:.0f}", "-timeout=60", "-rss_limit_mb=0", "-max_len=20000"]
+    flags = [
+        f"-max_total_time={max(1, round(seconds))}",
+        f"-timeout={HUNG_SECONDS}",
+        "-rss_limit_mb=0",
+        "-max_len=20000",
+    ]
     flags += ["-print_final_stats=0", "-verbosity=0", "-seed=1"]
     flags += [f"-artifact_prefix={session.findings / session.name}-", str(corpus)]
     atheris.Setup(["fuzz", *flags], session.meet, custom_mutator=mutator)
@@ -598,8 +610,14 @@ def fuzz(name: str, *, seconds: float, findings: Path, output: Path) -> None:
     scratch = findings / f"{name}.scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    session = Session(name, READERS[name], findings, scratch, output=output, guided=guided)
+    before = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    session = Session(
+        name, READERS[name], findings, scratch, output=output, guided=guided, before=before
+    )
     session.save()
+    seconds -= before.get("seconds", 0)
+    if seconds <= 0:
+        return
     if guided:
         run_guided(session, seconds=seconds)
     else:
@@ -651,7 +669,7 @@ def main() -> None:
         subprocess.run([sys.executable, __file__, name, *options], check=False)
         done.append(json.loads((findings / f"{name}.json").read_text(encoding="utf-8")))
         hung = [path.name for path in findings.glob(f"{name}-timeout-*")]
-        done[-1]["findings"] += [f"more than 60 s ({name})" for name in hung]
+        done[-1]["findings"] += [f"more than {HUNG_SECONDS} s ({file})" for file in hung]
         print(f"{name}: {done[-1]['examples']:,} examples in {done[-1]['seconds']} s", flush=True)
     if arguments.output is not None:
         record(arguments.output, done)
@@ -668,7 +686,7 @@ def record(path: Path, done: Sequence[dict[str, Any]]) -> None:
     kept = [one for one in file.get("fuzz", {}).get("readers", []) if one["reader"] not in names]
     file["fuzz"] = {
         "readers": sorted([*kept, *done], key=lambda one: list(READERS).index(one["reader"])),
-        "command": "python tools/bench/fuzz.py --seconds SECONDS --output data/results/faults.json",
+        "command": shlex.join(["python", "tools/bench/fuzz.py", *sys.argv[1:]]),
         "commit": commit(ROOT),
         "machine": machine(),
         "versions": versions(),
