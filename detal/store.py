@@ -155,7 +155,7 @@ class Store:
         """
         index = self._index().unique("key", keep="first", maintain_order=True)
         wanted = pl.DataFrame({"key": pl.Series(keys, dtype=pl.String)})
-        images = wanted.join(index, on="key", how="left", maintain_order="left")
+        images = wanted.join(index, on="key", how="left", maintain_order="left").drop("key")
         absent = images["shard"].null_count()
         if absent:
             raise StoreError(f"{absent} of {len(keys)} images are not in the store {self.folder}")
@@ -225,13 +225,17 @@ class Store:
         return sums.astype(np.float64)
 
     def _index(self) -> pl.DataFrame:
-        """One row per stored image, with the shard and the row it is in, by shard name."""
-        tables = []
-        for path in self._tables():
+        """One row per stored image, with the shard and the row it is in, by shard name.
+
+        Without the paths: a pool has its own.
+        """
+        tables, paths = [], self._tables()
+        shards = pl.Enum([path.stem for path in paths])
+        for path in paths:
             with self._intact(path.name):
-                table = pl.read_parquet(path).with_row_index("row")
+                table = pl.read_parquet(path).drop("path", strict=False).with_row_index("row")
                 table.select(pl.col("key").cast(pl.String), pl.col("num_boxes").cast(pl.Int32))
-            tables.append(table.with_columns(pl.lit(path.stem).alias("shard")))
+            tables.append(table.with_columns(pl.lit(path.stem, dtype=shards).alias("shard")))
         if not tables:
             return pl.DataFrame(schema={"key": pl.String, "shard": pl.String, "row": pl.UInt32})
         # Shards of an earlier version lack what was measured later: null there.
@@ -307,6 +311,13 @@ class StoredImages:
     def take(self, rows: NDArray[np.int64]) -> StoredImages:
         """The images ``rows`` (K,), in that order."""
         return StoredImages(store=self.store, images=self.images[rows])
+
+    def places(self) -> StoredImages:
+        """The same images without what was found out about them: enough to read their detections.
+
+        So that ten passes over a pool do not take the memory of ten tables.
+        """
+        return StoredImages(store=self.store, images=self.images.select("shard", "row"))
 
     def chunks(self) -> Iterator[tuple[NDArray[np.int64], Detections]]:
         """The images shard by shard: positions (b,) in this table and their detections."""

@@ -43,7 +43,8 @@ def detections(counts: list[int], *, seed: int = 0, features: bool = True) -> De
 
 def table(names: list[str]) -> pl.DataFrame:
     return pl.DataFrame(
-        {"path": names, "error": [None] * len(names)}, schema_overrides={"error": pl.String}
+        {"path": names, "content_hash": names, "error": [None] * len(names)},
+        schema_overrides={"error": pl.String},
     )
 
 
@@ -66,9 +67,10 @@ def test_round_trip_over_shards_in_any_order(tmp_path: Path, features: bool) -> 
     whole = Detections.concat([first, second])
 
     stored = store.read(["k4", "k1", "k0", "k3"])
-    assert stored.images["path"].to_list() == ["4", "1", "0", "3"]
+    assert stored.images["content_hash"].to_list() == ["4", "1", "0", "3"]
     assert_same(whole.take([4, 1, 0, 3]), stored.detections([0, 1, 2, 3]))
     assert_same(whole.take([3, 4]), stored.detections([3, 0]))
+    assert_same(whole.take([3, 4]), stored.places().detections([3, 0]))
     for index, part in stored.chunks():
         assert_same(whole.take([[4, 1, 0, 3][i] for i in index]), part)
     vectors = stored.image_features()

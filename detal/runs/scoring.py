@@ -291,16 +291,16 @@ class Scorer:
                 detector itself.
         """
         views = {name: view_of(self.detector, name) for name in needs.views}
-        stored, records = self._run({"own": self.detector, **views}, dataset, title)
+        read, records = self._run({"own": self.detector, **views}, dataset, title)
+        stored = {name: images.places() for name, images in read.items() if name != "own"}
         for i, path in enumerate(needs.members):
             member = self.load_member(path)
             self._check_member(member, path)
             name = f"member:{i}"
             more, said = self._run({name: member}, dataset, f"{title}, {name}")
-            stored |= more
+            stored |= {name: images.places() for name, images in more.items()}
             records += [{**record, "weights": path} for record in said]
-        own = stored.pop("own")
-        return ScoredDataset(dataset=dataset, stored=own, passes=stored), records
+        return ScoredDataset(dataset=dataset, stored=read["own"], passes=stored), records
 
     def _run(
         self, detectors: dict[str, Detector], dataset: Dataset, title: str

@@ -101,7 +101,7 @@ def read_pool(root: Path, kind: str, images: int, passes: tuple[str, ...] = ()) 
     table = pl.DataFrame(
         {
             "image_id": [f"{kind}{i:08d}" for i in range(images)],
-            "path": stored.images["path"],
+            "path": paths(kind, images),
             "width": [640] * images,
             "height": [480] * images,
             "group": [None] * images,
@@ -116,7 +116,9 @@ def read_pool(root: Path, kind: str, images: int, passes: tuple[str, ...] = ()) 
         category_ids=tuple(range(len(CLASSES))),
         annotations=truth_of(stored.detections(np.arange(images))) if known else None,
     )
-    return ScoredDataset(dataset=dataset, stored=stored, passes=dict.fromkeys(passes, stored))
+    return ScoredDataset(
+        dataset=dataset, stored=stored, passes=dict.fromkeys(passes, stored.places())
+    )
 
 
 def image_features(rng: np.random.Generator, number: int) -> Floats:
