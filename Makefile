@@ -48,16 +48,19 @@ $(LABEL_STUDIO)/ready: Makefile
 	$(LABEL_STUDIO)/bin/python -m pip install --quiet label-studio==1.23.2
 	touch $@
 
-# Deprecations that old packages see in each other say nothing about detal.
+# Deprecations that old packages see in each other, and files that they leave open, say nothing about
+# detal.
+LENIENT := -W ignore::DeprecationWarning -W ignore::pytest.PytestUnraisableExceptionWarning
+
 test-lowest:
 	$(PYTHON_LOWEST) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -W ignore::DeprecationWarning $(TESTS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n 2 $(LENIENT) $(TESTS)
 
 test-newest:
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -q $(TESTS)
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -q -n 2 $(TESTS)
 
 bad-inputs: $(READY)
 	$(BIN)/python tools/bench/bad_inputs.py --scratch runs/bad-inputs

@@ -410,7 +410,7 @@ def test_the_recipe_still_makes_the_committed_images(split: str) -> None:
             assert np.abs(np.subtract(ours["bbox"], theirs["bbox"])).max() <= 1
         pixels: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
         difference = pixels.astype(np.float32) - read(image["file_name"]).astype(np.float32)
-        assert np.abs(difference).mean() < 1.0
+        assert np.abs(difference).mean() < 1.5
 
 
 def test_committed_size() -> None:

@@ -255,6 +255,9 @@ def _restore(trainer: Any, plan: StepPlan, state: dict[str, Any]) -> None:
     trainer.scheduler.last_epoch = trainer.start_epoch - 1
     trainer.train_loader.sampler.position = trainer.start_epoch * len(trainer.train_loader.sampler)
     plan.done, plan.seconds = trainer.start_epoch * plan.epoch_steps, state["seconds"]
+    if trainer.start_epoch > trainer.epochs - trainer.args.close_mosaic:
+        trainer._close_dataloader_mosaic()  # some versions do so at that very epoch only
+        trainer.train_loader.reset()
     criterion = trainer.model.init_criterion()
     if hasattr(criterion, "update"):  # two-headed models shift weight between heads by epoch
         trainer.model.criterion = criterion

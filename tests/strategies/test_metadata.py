@@ -89,7 +89,8 @@ def test_weighted_by_hand() -> None:
         ("filter", {"where": 3}, "option where must be an expression"),
         ("filter", {"where": "weather =="}, r"where must be an SQL expression.*got 'weather =='"),
         ("filter", {"where": ""}, "where must be an SQL expression"),
-        ("filter", {"where": "a = 1; drop table b"}, "where must be an SQL expression"),
+        # Old versions of polars read no farther than the semicolon.
+        ("filter", {"where": "a = 1; drop table b"}, "must be an SQL expression|column 'a'"),
         ("filter", {"where": "image_id in (select x from t)"}, "where must be an SQL expression"),
         ("filter", {"where": "wether = 'rain'"}, r"unknown column 'wether': did you mean weather"),
         ("filter", {"where": "sharpness"}, "where must be true or false.*Float64"),

@@ -10,6 +10,7 @@ import torch
 
 from detal.detectors.yolo import import_ultralytics
 from detal.errors import ConfigError, DataError, DetectorError
+from detal.training import yolo_trainer
 from detal.training.progress import early_weights
 from detal.training.yolo import train_yolo
 from detal.training.yolo_trainer import StepPlan, _Stream
@@ -115,6 +116,27 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(data_yaml, tiny_yol
     assert (resumed.how, resumed.steps) == ("resumed", 30)
     assert same(whole.weights, resumed.weights)
     assert not (output / "resume.pt").exists()
+
+
+def test_a_run_stopped_after_its_last_mosaic_goes_on_without(
+    data_yaml, tiny_yolo, tmp_path, monkeypatch
+):
+    changes = {"steps": 30, "checkpoint_s": 0.0}
+    whole = train(data_yaml, tiny_yolo, tmp_path / "whole", **changes)
+    begin = yolo_trainer._begin_epoch
+
+    def stop_at_the_last(trainer, plan, torch_utils):
+        if trainer.epoch == 14:
+            raise KeyboardInterrupt
+        begin(trainer, plan, torch_utils)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(yolo_trainer, "_begin_epoch", stop_at_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            train(data_yaml, tiny_yolo, tmp_path / "stopped", **changes)
+    resumed = train(data_yaml, tiny_yolo, tmp_path / "stopped", **changes)
+    assert (resumed.how, resumed.steps) == ("resumed", 30)
+    assert same(whole.weights, resumed.weights)
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(data_yaml, tiny_yolo, tmp_path):
