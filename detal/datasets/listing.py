@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from detal.datasets.dataset import IMAGE_COLUMNS, Problem
-from detal.errors import DataError
+from detal.errors import DataError, reason
 from detal.files import open_regular
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "unique_files",
 ]
 
+log = logging.getLogger(__name__)
+
 
 def absolute(path: str | Path) -> Path:
     """Absolute and without ``..``; symbolic links stay, because ids must not follow them."""
@@ -45,13 +48,24 @@ def files_below(
 ) -> Iterator[str]:
     """Absolute paths of the files below a folder, through symbolic links, hidden ones left out.
 
+    Of a folder below that cannot be listed (``lost+found``) a warning tells.
+
     Args:
         folder: Where to look, absolute.
         suffixes: Lower-case endings with their dot.
         skip: Names of folders that are not entered.
+
+    Raises:
+        OSError: If the folder itself cannot be listed.
     """
+
+    def left_out(error: OSError) -> None:
+        if error.filename == os.fspath(folder):
+            raise error
+        log.warning("nothing below %s is read: %s", error.filename, reason(error))
+
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=left_out):
         real = os.path.realpath(parent)
         if real in seen:  # a link that leads back
             folders.clear()

@@ -22,7 +22,7 @@ from detal.datasets.voc import read_voc
 from detal.datasets.voc_files import find_voc_root
 from detal.datasets.yolo import read_yolo
 from detal.datasets.yolo_yaml import find_yaml
-from detal.errors import ConfigError, DataError, unknown_name
+from detal.errors import ConfigError, DataError, reason, unknown_name
 from detal.files import exists
 
 __all__ = ["FORMATS", "READERS", "DatasetFormat", "Reader", "detect_format", "open_dataset"]
@@ -94,8 +94,11 @@ def open_dataset(
         raise ConfigError(unknown_name("dataset format", format, FORMATS))
     if not exists(absolute(path)) and not glob.has_magic(str(path)):
         raise DataError(_nothing_there(absolute(path)))
-    name = detect_format(path) if format == "auto" else format
-    dataset = READERS[name](path, images_root=images_root, split=split, class_names=class_names)
+    try:
+        name = detect_format(path) if format == "auto" else format
+        dataset = READERS[name](path, images_root=images_root, split=split, class_names=class_names)
+    except OSError as error:  # a folder that may not be listed, or went away meanwhile
+        raise DataError(f"cannot read {error.filename or path}: {reason(error)}") from None
     return dataset if metadata is None else join_metadata(dataset, metadata)
 
 

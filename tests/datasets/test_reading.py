@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,28 @@ def test_metadata_is_joined(tmp_path: Path) -> None:
     dataset = open_dataset(make_yolo(tmp_path / "d"), metadata=csv)
     assert dataset.images["group"].to_list() == ["g", None]
     assert kinds(dataset.problems) == {"unmatched_metadata": 1}
+
+
+@pytest.mark.parametrize("name", ["pool", "images", "labels"])
+def test_folders_that_cannot_be_listed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = tmp_path / "pool"
+    write_image(pool / "a.jpg")
+    write_image(pool / "images" / "b.jpg")
+    (pool / "labels").mkdir()
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    if name == "images":
+        assert open_dataset(pool, format="folder").image_ids.tolist() == ["a.jpg"]
+        assert "images is read: Permission denied" in caplog.text
+    else:
+        reader = "folder" if name == "pool" else "yolo"
+        with pytest.raises(DataError, match=rf"cannot read .*{name}: Permission denied"):
+            open_dataset(pool, format=reader)

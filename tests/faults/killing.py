@@ -173,7 +173,9 @@ def _run(name: str, folder: str, fault: Fault | None, injection: str | None) -> 
     _watch(str(here / "work"), act)
     try:
         for step in steps:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             step(here)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # which nobody means to interrupt
             os.write(done, b".")
     except DetalError as error:  # of a step that is no command line
         os.write(2, f"error: {error}\n".encode())
