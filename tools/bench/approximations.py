@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def main() -> None:
         "command": shlex.join(["python", "tools/bench/approximations.py", *sys.argv[1:]]),
         "commit": commit(ROOT),
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions() | ({"faiss": version("faiss-cpu")} if _faiss() else {}),
     }
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "facility_location": lambda: facility(pool, features, args.picks),

@@ -6,7 +6,6 @@
 `tools/bench/selection.py`; opening the pool is measured once for each size. ``slope`` is the
 exponent of CPU seconds over the pool between the two ends, of memory likewise (most of which is the
 program itself in small pools). ``--output`` is completed: a run that was stopped goes on.
-``--selection`` takes over what `tools/bench/selection.py` measured with as many picks.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ import selection  # noqa: E402
 import torch  # noqa: E402
 
 from detal.runs.provenance import commit, machine, versions  # noqa: E402
-from detal.strategies import STRATEGIES  # noqa: E402
 
 SIZES = (10_000, 100_000, 1_000_000)
 PICKS = 1_000
@@ -41,8 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True, help="where stores are kept")
     parser.add_argument("--sizes", nargs="*", type=int, default=SIZES)
-    parser.add_argument("--strategies", nargs="*", default=list(STRATEGIES))
-    parser.add_argument("--selection", type=Path, default=None, help="result of selection.py")
+    parser.add_argument("--strategies", nargs="*", default=selection.MEASURED)
     parser.add_argument("--output", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -56,8 +53,6 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(),
     }
-    if args.selection is not None:
-        take_over(costs, json.loads(args.selection.read_text("utf-8")))
     for size in args.sizes:
         measured = costs.setdefault(str(size), {})
         missing = [name for name in args.strategies if name not in measured]
@@ -79,14 +74,6 @@ def _keep(result: dict[str, Any], output: Path | None) -> None:
     result["slopes"] = slopes(result["costs"])
     if output is not None:
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def take_over(costs: dict[str, dict[str, Any]], measured: dict[str, Any]) -> None:
-    """Add the costs of a result of the selection bench."""
-    if measured["picks"] != PICKS:
-        sys.exit(f"a selection of {PICKS} images is wanted, it has {measured['picks']}")
-    known = costs.setdefault(str(measured["images"]), {"opening": measured["open"]})
-    known |= measured["strategies"]
 
 
 def slopes(costs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

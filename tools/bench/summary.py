@@ -91,6 +91,14 @@ def scale_rows(result: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def approximation_rows(result: dict[str, Any]) -> Iterator[Row]:
+    """What samples give up."""
+    for name in ("facility_location", "density", "kmeans"):
+        arms = result[name]
+        share = arms["sampled"]["value"] / arms["exact"]["value"]
+        yield f"`{name}` from a sample", f"{share:.1%}", "of its value from all images"
+
+
 def store_rows(result: dict[str, Any]) -> Iterator[Row]:
     """Bytes and seconds."""
     shard = result["shard"]
@@ -130,6 +138,7 @@ BENCHES = (
     Bench("store", "--scratch {scratch}", store_rows),
     Bench("selection", "--scratch {scratch}", selection_rows, resumes=True),
     Bench("scale", "--scratch {scratch}", scale_rows, resumes=True),
+    Bench("approximations", "--scratch {scratch}", approximation_rows),
     Bench("measures_cost", "--scratch {scratch}/measures", nothing, script="measures"),
     Bench("tables_cost", "", nothing, script="tables"),
     Bench("match_table", "", match_table_rows),
