@@ -92,9 +92,9 @@ def open_dataset(
     """
     if format not in FORMATS:
         raise ConfigError(unknown_name("dataset format", format, FORMATS))
-    if not exists(absolute(path)) and not glob.has_magic(str(path)):
-        raise DataError(_nothing_there(absolute(path)))
     try:
+        if not exists(absolute(path)) and not glob.has_magic(str(path)):
+            raise DataError(_nothing_there(absolute(path)))
         name = detect_format(path) if format == "auto" else format
         dataset = READERS[name](path, images_root=images_root, split=split, class_names=class_names)
     except OSError as error:  # a folder that may not be listed, or went away meanwhile
