@@ -217,7 +217,7 @@ def _written(event: str, args: tuple[Any, ...]) -> str | None:
         path, mode, flags = args
         writes = any(c in mode for c in "wax+") if isinstance(mode, str) else flags & _WRITES
         return str(path) if writes and not isinstance(path, int) else None
-    if event in _REMOVALS or event in _CHANGES:
+    if (event in _REMOVALS or event in _CHANGES) and not isinstance(args[0], int):
         return os.fsdecode(args[0])
     return None
 
