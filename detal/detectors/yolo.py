@@ -17,7 +17,11 @@ from torch import Tensor, nn
 
 from detal.detectors.detector import Detector
 from detal.detectors.weights import fingerprint, half_type, read_state_dict, resolve_device
-from detal.detectors.yolo_checkpoints import check_model_yaml, read_checkpoint
+from detal.detectors.yolo_checkpoints import (
+    activation_kept,
+    check_model_yaml,
+    read_checkpoint,
+)
 from detal.detectors.yolo_detector import YoloDetector
 from detal.detectors.yolo_head import OpenHead
 from detal.errors import DetectorError
@@ -194,7 +198,7 @@ def load_model(
         if not (is_yaml or trust_checkpoint):
             return read_checkpoint(path)
         # Random weights must not depend on, or disturb, the generator of whoever calls.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), activation_kept():
             seed_torch(seed)
             model: nn.Module = library.YOLO(str(path)).model
         return model.float()
@@ -217,7 +221,7 @@ def _load_state(weights: Path, architecture: str, *, new_head: bool) -> nn.Modul
     try:
         tasks = importlib.import_module("ultralytics.nn.tasks")
         check_model_yaml(architecture)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), activation_kept():
             seed_torch(0)
             classes = 1 if new_head else counts[0]
             model: nn.Module = tasks.DetectionModel(architecture, nc=classes, verbose=False)

@@ -18,7 +18,8 @@ import pickle
 import re
 import threading
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,7 @@ from torch import nn
 from detal.detectors.weights import check_archive
 from detal.errors import DetectorError
 
-__all__ = ["check_architecture", "check_model_yaml", "read_checkpoint"]
+__all__ = ["activation_kept", "check_architecture", "check_model_yaml", "read_checkpoint"]
 
 _LAYERS = ("torch.nn.modules.", "ultralytics.nn.modules.", "ultralytics.nn.tasks.")
 _LOSSES = ("ultralytics.utils.loss.", "ultralytics.utils.tal.")
@@ -86,6 +87,20 @@ def read_checkpoint(path: Path) -> nn.Module:
     _settle(model)
     trained: Any = content.get("train_args") if isinstance(content, dict) else None
     return _as_loaded(model, trained if isinstance(trained, dict) else {})
+
+
+@contextmanager
+def activation_kept() -> Iterator[None]:
+    """Models built inside leave no ``activation`` of theirs behind for those built later.
+
+    Some versions of ultralytics keep it as the default of the process.
+    """
+    conv = importlib.import_module("ultralytics.nn.modules").Conv
+    before = conv.default_act
+    try:
+        yield
+    finally:
+        conv.default_act = before
 
 
 def check_architecture(architecture: Any, source: str) -> None:

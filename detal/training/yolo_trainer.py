@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from detal.detectors.yolo import load_model
+from detal.detectors.yolo_checkpoints import activation_kept
 from detal.errors import DetectorError
 from detal.files import write_atomic
 from detal.seeding import generator
@@ -159,11 +160,12 @@ def make_trainer(library: Any, plan: StepPlan, *, overrides: dict[str, Any], amp
         model: Any
 
         def setup_model(self) -> Any:
-            if not str(self.model).lower().endswith(".pt"):
-                return super().setup_model()
-            start: Any = load_model(str(self.model), trust_checkpoint=plan.trust_checkpoint)
-            self.model = self.get_model(cfg=start.yaml, weights=start, verbose=False)
-            return None
+            with activation_kept():
+                if not str(self.model).lower().endswith(".pt"):
+                    return super().setup_model()
+                start: Any = load_model(str(self.model), trust_checkpoint=plan.trust_checkpoint)
+                self.model = self.get_model(cfg=start.yaml, weights=start, verbose=False)
+                return None
 
         def validate(self) -> tuple[dict[str, float], float]:
             return {}, 0.0

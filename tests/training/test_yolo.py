@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detal.detectors.yolo import import_ultralytics
+from detal.detectors.yolo import import_ultralytics, load_model
 from detal.errors import ConfigError, DataError, DetectorError
 from detal.training import yolo_trainer
 from detal.training.progress import early_weights
@@ -175,6 +175,18 @@ def test_checkpoint_and_backbone_are_where_training_starts(data_yaml, tiny_yolo,
     assert same(from_dict.weights, from_file.weights)
     with pytest.raises(DetectorError, match="none of its 1 fits"):
         train(data_yaml, tiny_yolo, tmp_path / "no", backbone={"x": torch.ones(1)}, **freeze)
+
+
+def test_an_activation_is_of_its_own_model_only(data_yaml, tiny_yolo, tmp_path):
+    other = tmp_path / "other.yaml"
+    other.write_text(tiny_yolo.read_text() + "activation: nn.ReLU()\n")
+    before = train(data_yaml, tiny_yolo, tmp_path / "before", steps=2)
+    rectified = train(data_yaml, other, tmp_path / "other", steps=2)
+    after = train(data_yaml, tiny_yolo, tmp_path / "after", steps=2)
+    assert not same(before.weights, rectified.weights)
+    assert same(before.weights, after.weights)
+    load_model(other)
+    assert not any(isinstance(layer, torch.nn.ReLU) for layer in load_model(tiny_yolo).modules())
 
 
 def test_it_learns(data_yaml, tiny_yolo, tmp_path):
