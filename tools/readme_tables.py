@@ -767,6 +767,7 @@ FILES = {"bad_inputs": "faults"}
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scoring": scoring_table,
     "scoring_cpu": scoring_cpu_table,
+    "scoring_cpu_plain": scoring_cpu_table,
     "measures_cost": cost_table,
     "selection": selection_table,
     "approximations": approximations_table,

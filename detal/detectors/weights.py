@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from detal.errors import DetectorError
 from detal.files import UNREADABLE, is_file
 
 __all__ = ["check_archive", "fingerprint", "half_type", "read_state_dict", "resolve_device"]
+
+log = logging.getLogger(__name__)
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 
@@ -50,8 +53,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def half_type(device: torch.device) -> torch.dtype:
-    """What half precision is on a device: processors are fast with bfloat16 only."""
-    return torch.bfloat16 if device.type == "cpu" else torch.float16
+    """What half precision is on a device: processors are fast with bfloat16 only, if at all."""
+    if device.type != "cpu":
+        return torch.float16
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        log.warning(
+            "this processor has no bfloat16: half precision is several times slower than full here "
+            "(leave detector.half out)"
+        )
+    return torch.bfloat16
 
 
 def fingerprint(module: nn.Module) -> str:

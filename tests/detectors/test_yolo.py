@@ -147,12 +147,14 @@ def test_predict_is_safe_in_threads(checkpoint):
             same_detections(expected, found)
 
 
-def test_half_precision_on_the_cpu_is_bfloat16():
+def test_half_precision_on_the_cpu_is_bfloat16(caplog):
     weights = ROOT / "data" / "sandbox" / "yolo_seed.pt"
     paths = sorted((ROOT / "data" / "sandbox" / "images" / "seed").iterdir())[:4]
     pixels = [read_image(str(path)).pixels for path in paths]
     full, half = (load_yolo(weights, device="cpu", half=half) for half in (None, True))
     assert (full.settings["precision"], half.settings["precision"]) == ("fp32", "bf16")
+    known = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert known is ("has no bfloat16" not in caplog.text)
     exact, close = (detector.predict(prepare(detector, pixels)) for detector in (full, half))
     assert exact.num_boxes > 10
     found = 0
