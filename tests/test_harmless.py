@@ -17,6 +17,7 @@ import torch
 
 from detal.datasets import open_dataset
 from detal.detectors.yolo import load_model
+from detal.detectors.yolo_checkpoints import activation_kept
 from detal.errors import ConfigError, DataError, DetectorError
 from detal.manifests.label_studio import labelling_config
 from detal.manifests.table import plain_text
@@ -55,7 +56,8 @@ def test_the_trap_works_for_who_trusts_it() -> None:
 def test_the_yaml_trap_works_in_the_library() -> None:
     from ultralytics.nn.tasks import DetectionModel
 
-    DetectionModel(models.trapped_yaml(), verbose=False)
+    with activation_kept():
+        DetectionModel(models.trapped_yaml(), verbose=False)
     assert Path("harmed").exists()
 
 
@@ -66,7 +68,7 @@ def test_the_constructor_trap_works_with_a_plain_list_of_classes() -> None:
     Path("best.pt").write_bytes(models.TRAPS["constructor-called"]())
     names = torch.serialization.get_unsafe_globals_in_checkpoint("best.pt")
     kinds: list[Any] = [DetectionModel, *(getattr(torch.nn, n.split(".")[-1], int) for n in names)]
-    with torch.serialization.safe_globals(kinds):
+    with torch.serialization.safe_globals(kinds), activation_kept():
         torch.load("best.pt", weights_only=True)
     assert Path("harmed").exists()
 
