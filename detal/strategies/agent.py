@@ -54,6 +54,7 @@ Teacher = Literal["greedy", "trustset"]
 
 _LEAST_COST = 1e-9
 _SMALLEST_SHORTLIST = 64
+_MANY_PICKS = 2_000  # 500 take three quarters of a minute, and the work grows with the square
 _MOST_REFERENCES = 1024
 _FIT_TOLERANCE = 1e-9
 
@@ -85,8 +86,8 @@ def mgral(  # noqa: PLR0913 - the options of a strategy are its arguments
     in boxes leaves an awkward rest. The log and each reason say what the batch is worth beside
     greedy's by the same table. Guards of near-duplicates and groups act after it learned; what they
     free is filled by gain. Cost: that of greedy on the table, plus seconds for a few hundred and
-    minutes for thousands of candidates. Failure mode: that of its table, which it exploits harder
-    than greedy does.
+    minutes for thousands of candidates, growing with the square of the picks. Failure mode: that of
+    its table, which it exploits harder than greedy does.
 
     Args:
         reward: ``curve`` (see `curve_greedy`), ``change`` (see `change_greedy`; at most 1,024
@@ -219,6 +220,13 @@ def _learn(
 ) -> tuple[NDArray[np.int64], Chosen]:
     """The candidates of the shortlist, and what the agent chose among them."""
     started = time.monotonic()
+    if len(greedys) > _MANY_PICKS:
+        log.warning(
+            "mgral: the budget buys about %d images, for which the agent takes hours: greedy on "
+            "the same table (curve_greedy, change_greedy, variant_greedy) is as good for large "
+            "batches",
+            len(greedys),
+        )
     index = shortlist(
         table.marginal_gain(table.start(), np.arange(len(seen))),
         costs=seen.costs,

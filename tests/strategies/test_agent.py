@@ -36,6 +36,14 @@ def test_reasons_and_log_tell_how_far_from_greedy_it_is(caplog) -> None:
     assert ("has the better batch" in record.getMessage()) == (record.levelno == logging.WARNING)
 
 
+def test_a_batch_too_large_for_the_agent_is_told(caplog, monkeypatch) -> None:
+    ask(random_pool(20), Budget(3), iterations=1)
+    assert "takes hours" not in caplog.text
+    monkeypatch.setattr("detal.strategies.agent._MANY_PICKS", 2)
+    ask(random_pool(20), Budget(3), iterations=1)
+    assert "buys about 3 images, for which the agent takes hours" in caplog.text
+
+
 def test_what_is_saved_is_gone_on_with(tmp_path) -> None:
     first = ask(random_pool(40), Budget(5), save_to=str(tmp_path / "round1"))
     about = json.loads((tmp_path / "round1" / "agent.json").read_text())
