@@ -108,13 +108,13 @@ class Store:
     def missing(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Positions in ``keys`` that no shard holds, ascending; of equal keys only the first."""
         asked = pl.DataFrame({"key": pl.Series(keys, dtype=pl.String)}).with_row_index("position")
-        asked = asked.unique("key", keep="first", maintain_order=True)
         stored = []
         for path in self._tables():
             with self._intact(path.name):
                 stored.append(pl.read_parquet(path, columns=["key"]).cast(pl.String))
         if stored:
             asked = asked.join(pl.concat(stored), on="key", how="anti", maintain_order="left")
+        asked = asked.unique("key", keep="first", maintain_order=True)
         return asked["position"].to_numpy().astype(np.int64)
 
     def write(self, keys: Sequence[str], images: pl.DataFrame, detections: Detections) -> None:
@@ -153,9 +153,12 @@ class Store:
         Raises:
             StoreError: If an image is in no shard.
         """
-        index = self._index().unique("key", keep="first", maintain_order=True)
+        index = self._index()
         wanted = pl.DataFrame({"key": pl.Series(keys, dtype=pl.String)})
         images = wanted.join(index, on="key", how="left", maintain_order="left").drop("key")
+        if len(images) > len(keys):  # some images are in several shards
+            index = index.unique("key", keep="first", maintain_order=True)
+            images = wanted.join(index, on="key", how="left", maintain_order="left").drop("key")
         absent = images["shard"].null_count()
         if absent:
             raise StoreError(f"{absent} of {len(keys)} images are not in the store {self.folder}")

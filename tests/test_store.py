@@ -180,3 +180,14 @@ def test_keys_change_with_the_file(tmp_path: Path) -> None:
         keys.append(image_keys([str(path)])[0])
     assert len(set(keys)) == 3
     assert image_keys([str(path)])[0] == keys[-1]
+
+
+def test_an_image_in_several_shards_is_read_once(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    found = detections([2, 1])
+    store.write(["k0", "k1"], table(["0", "1"]), found)
+    store.write(["k1"], table(["1"]), found.take([1]))
+    stored = store.read(["k1", "k0", "k1"])
+    assert stored.images["content_hash"].to_list() == ["1", "0", "1"]
+    assert_same(found.take([1, 0, 1]), stored.detections([0, 1, 2]))
+    assert store.missing(["k2", "k1", "k2"]).tolist() == [0]

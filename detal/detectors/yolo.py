@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -197,13 +198,19 @@ def load_model(
             path = Path(downloads.attempt_download_asset(str(weights)))
         if not (is_yaml or trust_checkpoint):
             return read_checkpoint(path)
-        # Random weights must not depend on, or disturb, the generator of whoever calls.
-        with torch.random.fork_rng(devices=[]), activation_kept():
-            seed_torch(seed)
+        with _building(seed):
             model: nn.Module = library.YOLO(str(path)).model
         return model.float()
     except UNREADABLE as error:
         raise DetectorError(_unreadable(path, error)) from error
+
+
+@contextmanager
+def _building(seed: int) -> Iterator[None]:
+    """Random weights neither depend on nor disturb the generator of whoever calls."""
+    with torch.random.fork_rng(devices=[]), activation_kept():
+        seed_torch(seed)
+        yield
 
 
 def _load_state(weights: Path, architecture: str, *, new_head: bool) -> nn.Module:
@@ -221,8 +228,7 @@ def _load_state(weights: Path, architecture: str, *, new_head: bool) -> nn.Modul
     try:
         tasks = importlib.import_module("ultralytics.nn.tasks")
         check_model_yaml(architecture)
-        with torch.random.fork_rng(devices=[]), activation_kept():
-            seed_torch(0)
+        with _building(seed=0):
             classes = 1 if new_head else counts[0]
             model: nn.Module = tasks.DetectionModel(architecture, nc=classes, verbose=False)
         model.load_state_dict(_below_head(model, state) if new_head else state)
